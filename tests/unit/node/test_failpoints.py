@@ -1,0 +1,119 @@
+"""Failpoints: declared names only, every mode, the n-th hit, the counting run."""
+
+import errno
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.node.failpoints import COUNT_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE, Failpoints
+from deploy.node.failures import SettingsInvalid
+
+
+@pytest.fixture
+def points() -> Failpoints:
+    made = Failpoints()
+    made.declare("ledger.commit.before", "before")
+    made.declare("ledger.commit.after", "after")
+    return made
+
+
+def test_unset_does_nothing(points: Failpoints) -> None:
+    points.activate({})
+    points.reach("ledger.commit.after")
+
+
+@pytest.mark.parametrize("environ", [{}, {FAILPOINTS_VARIABLE: "ledger.commit.after=error@9"}])
+def test_an_undeclared_name_is_a_defect_armed_or_not(points: Failpoints, environ: dict[str, str]) -> None:
+    points.activate(environ)
+    with pytest.raises(KeyError):
+        points.reach("ledger.comit.after")
+
+
+@pytest.mark.parametrize(("mode", "number"), [("error", errno.EIO), ("enospc", errno.ENOSPC)])
+def test_errors_on_the_nth_hit_alone(points: Failpoints, mode: str, number: int) -> None:
+    points.activate({FAILPOINTS_VARIABLE: f"ledger.commit.after={mode}@2; ledger.commit.before=delay(0)"})
+    points.reach("ledger.commit.after")
+    points.reach("ledger.commit.before")
+    with pytest.raises(OSError, match=r"failpoint ledger\.commit\.after") as failed:
+        points.reach("ledger.commit.after")
+    assert failed.value.errno == number
+    points.reach("ledger.commit.after")
+
+
+def test_without_a_number_every_hit_fails(points: Failpoints) -> None:
+    points.activate({FAILPOINTS_VARIABLE: "ledger.commit.after=error"})
+    for _ in range(3):
+        with pytest.raises(OSError, match="failpoint"):
+            points.reach("ledger.commit.after")
+
+
+def test_delay(points: Failpoints) -> None:
+    points.activate({FAILPOINTS_VARIABLE: "ledger.commit.after=delay(30)"})
+    started = time.monotonic()
+    points.reach("ledger.commit.after")
+    assert time.monotonic() - started >= 0.03
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("ledger.commmit.after=kill", "is no failpoint of this process; it has: ledger.commit.after"),
+        ("ledger.commit.after=explode", "write kill, error, enospc"),
+        ("ledger.commit.after=kill@0", "write kill, error, enospc"),
+        ("ledger.commit.after", "write kill, error, enospc"),
+    ],
+)
+def test_what_is_not_understood_is_refused(points: Failpoints, text: str, complaint: str) -> None:
+    with pytest.raises(SettingsInvalid, match=complaint):
+        points.activate({FAILPOINTS_VARIABLE: text})
+
+
+@pytest.mark.parametrize("name", ["ledger.commit.after", "nodots", "Upper.case", "a. b"])
+def test_names_are_declared_once_and_well_formed(points: Failpoints, name: str) -> None:
+    with pytest.raises(ValueError, match="is taken or not of the form"):
+        points.declare(name, "again")
+
+
+def test_counting_lists_hits_in_order(points: Failpoints, tmp_path: Path) -> None:
+    counted = tmp_path / "hits"
+    points.activate({COUNT_VARIABLE: str(counted)})
+    for name in ("ledger.commit.before", "ledger.commit.after", "ledger.commit.before"):
+        points.reach(name)
+    assert counted.read_text().split() == [
+        "ledger.commit.before",
+        "ledger.commit.after",
+        "ledger.commit.before",
+    ]
+
+
+def test_the_kit_declares_its_own() -> None:
+    import deploy.node.database  # noqa: F401
+
+    assert {
+        "database.commit.before",
+        "cell.store.after",
+        "file.replace.before",
+    } <= FAILPOINTS.declared().keys()
+
+
+def test_kill_is_sudden(tmp_path: Path) -> None:
+    script = f"""
+import os
+from pathlib import Path
+from deploy.node.failpoints import FAILPOINTS
+from deploy.node.datadir import write_atomically
+FAILPOINTS.activate(os.environ)
+for number in range(5):
+    write_atomically(Path({str(tmp_path / "file")!r}), str(number).encode())
+"""
+    environ = {"PYTHONPATH": ":".join(sys.path), FAILPOINTS_VARIABLE: "file.replace.before=kill@3"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert "failpoints_armed" in ended.stdout + ended.stderr
+    assert (tmp_path / "file").read_text() == "1"

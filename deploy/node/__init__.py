@@ -8,7 +8,9 @@
 | `database` | SQLite with one writing connection, durable transactions, bounded reads |
 | `server` | a gRPC server with limits, health, reflection, TLS and graceful stop |
 | `interceptor` | what every call passes: deadlines, bounds, error mapping |
-| `client` | channels with the mirrored options, errors mapped back, bounded retries |
+| `client` | channels with the mirrored options, bounded retries with the same request |
+| `rpc_errors` | how an expected error travels over gRPC, both ways |
+| `tls` | certificates of servers and clients |
 | `process` | start, stop, exit codes, the readiness line |
 | `failpoints` | named points at which a test makes the process die or fail |
 | `failures` | what ends a process, each with its exit code |

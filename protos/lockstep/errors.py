@@ -15,7 +15,6 @@ changes its meaning.
     │   ├── BadSignature           BAD_SIGNATURE        the signature does not verify
     │   ├── ProofInvalid           PROOF_INVALID        a Merkle proof does not lead to its root
     │   ├── TooFarAhead            TOO_FAR_AHEAD        valid_until_ms lies beyond the window
-    │   ├── DeadlineRequired       DEADLINE_REQUIRED    the call came without a deadline
     │   └── DeadlineTooLong        DEADLINE_TOO_LONG    the call's deadline is beyond the maximum
     ├── Refused                FAILED_PRECONDITION: not as things stand
     │   ├── Expired                EXPIRED              its validity window has passed
@@ -39,6 +38,7 @@ changes its meaning.
     │   ├── UnavailablePeer        UNAVAILABLE_PEER     a service that is needed for this does not answer
     │   ├── NotReady               NOT_READY            the service is starting or catching up
     │   └── ShuttingDown           SHUTTING_DOWN        the service is stopping
+    ├── TimedOut           DEADLINE_EXCEEDED    the deadline passed; the outcome is unknown (retry)
     ├── Conflict           CONFLICT             ALREADY_EXISTS: this idempotency key had another request
     ├── UnknownKey         UNKNOWN_KEY          PERMISSION_DENIED: a key that has no say in this
     ├── NotImplementedYet  NOT_IMPLEMENTED_YET  UNIMPLEMENTED: this version has no such function
@@ -288,17 +288,6 @@ class TooFarAhead(Invalid):
 
     latest_ms: int
     """The latest that is accepted now, in log time."""
-
-
-@_error
-class DeadlineRequired(Invalid):
-    """The call came without a deadline."""
-
-    code = "DEADLINE_REQUIRED"
-    template = "the call has no deadline; give it one of at most {limit_ms} ms"
-
-    limit_ms: int
-    """The longest deadline accepted."""
 
 
 @_error
@@ -604,7 +593,7 @@ class UnavailablePeer(Unavailable):
     peer: str
     """The service and where it was looked for."""
 
-    retry_after_ms: int | None = 500
+    retry_after_ms: int | None = 100
 
 
 @_error
@@ -631,6 +620,19 @@ class ShuttingDown(Unavailable):
 
 
 # --- one leaf each ----------------------------------------------------------------------------------------
+
+
+@_error
+class TimedOut(LockstepError):
+    """The call's deadline passed. Whether it took effect is unknown: repeat it with the same id."""
+
+    code = "DEADLINE_EXCEEDED"
+    status = "DEADLINE_EXCEEDED"
+    retryable = True
+    template = "no answer from {peer} in time; what was asked may have happened: ask again with the same ids"
+
+    peer: str
+    """The service and where it was looked for."""
 
 
 @_error
@@ -690,8 +692,6 @@ class Internal(LockstepError):
 class Foreign(LockstepError):
     """An error with a code that this version does not know, or none: kept as it was received."""
 
-    template = "{text}"
-
     code: str
     """The code as received; the status's name if there was none."""
 
@@ -703,6 +703,11 @@ class Foreign(LockstepError):
 
     received_fields: Mapping[str, str]
     """The particulars as received."""
+
+    @property
+    def message(self) -> str:
+        """The message as it was received."""
+        return _cut(self.text, MESSAGE_CHARACTERS_MAX)
 
     @property
     def fields(self) -> Mapping[str, str]:
@@ -759,4 +764,9 @@ def _parse_fields(leaf: type[LockstepError], texts: Mapping[str, str]) -> dict[s
 
 
 def _cut(text: str, characters_max: int) -> str:
-    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"
+    """Return the text in printable ASCII: its size on the wire is its length, it cannot forge log lines."""
+    shown = "".join(
+        character if character.isascii() and character.isprintable() else ascii(character)[1:-1]
+        for character in text[: characters_max + 1]
+    )
+    return shown if len(shown) <= characters_max else shown[: characters_max - 3] + "..."

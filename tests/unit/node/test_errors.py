@@ -108,5 +108,13 @@ def test_long_text_is_cut() -> None:
     assert len(received.message) <= MESSAGE_CHARACTERS_MAX
 
 
+def test_text_of_strangers_is_made_plain() -> None:
+    error = Malformed(what="namespace", field="näme\n\x1b[31m", reason="is odd")
+    assert error.fields["field"] == "n\\xe4me\\n\\x1b[31m"
+    assert from_record(error.to_record()).to_record() == error.to_record()
+    assert error.message.isascii()
+    assert error.message.isprintable()
+
+
 def test_a_proof_error_takes_its_reason_alone() -> None:
     assert "wrong root" in ProofInvalid("wrong root").message

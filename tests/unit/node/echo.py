@@ -37,6 +37,8 @@ class Echo:
                 raise NotYet(height=9, newest=4, retry_after_ms=1)
             case b"huge":
                 raise Malformed(what="ß%" * 5_000, field="%" * 5_000, reason="\n" * 5_000)
+            case b"big":
+                return bytes(3_000)
             case b"defect":
                 raise RuntimeError(SECRET_DETAIL)
             case b"storage":
@@ -80,6 +82,14 @@ class Echo:
         self.started.set()
         await unless_stopping(self.stopping, asyncio.Event().wait())
 
+    async def flood(self, request: bytes, context: Context) -> AsyncIterator[bytes]:
+        """Send more than anybody reads."""
+        try:
+            while True:
+                yield bytes(1_000_000)
+        finally:
+            self.closed += 1
+
     async def typed(self, request: health_pb2.HealthCheckRequest, context: Context) -> bytes:
         return str(request.service).encode()
 
@@ -98,6 +108,7 @@ class Echo:
             "StreamStream": grpc.stream_stream_rpc_method_handler(self.stream_stream),
             "Writer": grpc.unary_stream_rpc_method_handler(self.writer),
             "Endless": grpc.unary_stream_rpc_method_handler(self.endless),
+            "Flood": grpc.unary_stream_rpc_method_handler(self.flood),
             "Typed": grpc.unary_unary_rpc_method_handler(self.typed, request_deserializer=parse),
             "TypedStream": grpc.stream_stream_rpc_method_handler(
                 self.typed_stream, request_deserializer=parse

@@ -108,7 +108,10 @@ async def test_defects_are_told_in_the_log_alone(kind: str) -> None:
 @ANY_KIND
 async def test_a_handlers_own_abort_passes(kind: str) -> None:
     async with running() as (_, _, channel):
-        error = await failure(channel, kind, b"abort")
+        with structlog.testing.capture_logs() as logged:
+            error = await failure(channel, kind, b"abort")
+            await ask(channel, kind, b"x")
+        assert logged == []
         assert isinstance(error, Foreign)
         assert (error.status, error.code) == ("ABORTED", "ABORTED")
         assert "the handler's own words" in error.message
@@ -182,17 +185,43 @@ async def test_messages_are_bounded() -> None:
     async with running(ServerSettings(receive_bytes_max=2_000, send_bytes_max=2_000)) as (_, echo, channel):
         assert (await failure(channel, "UnaryUnary", b"x" * 3_000)).status == "RESOURCE_EXHAUSTED"
         assert echo.asked == []
+        assert (await failure(channel, "UnaryUnary", b"big")).status == "RESOURCE_EXHAUSTED"
         small = ClientSettings(receive_bytes_max=1_024)
     async with running(client=small) as (_, _, channel):
         assert (await failure(channel, "UnaryUnary", b"x" * 2_000)).status == "RESOURCE_EXHAUSTED"
 
 
-async def test_silent_connections_are_closed_and_counted() -> None:
-    settings = ServerSettings(handshake_ms_max=300, connections_max=4)
+async def test_connections_are_bounded() -> None:
+    settings = ServerSettings(handshake_ms_max=60_000, connections_max=4)
     async with running(settings) as (server, _, channel):
+        assert await ask(channel, "UnaryUnary", b"x") == b"x"
+        silent = [await asyncio.open_connection(server.host, server.port) for _ in range(12)]
+        reads = [asyncio.create_task(reader.read()) for reader, _ in silent]
+        try:
+            # Those beyond the bound are closed although their time is not up; who is connected stays so.
+            await until(lambda: sum(read.done() for read in reads) >= 12 - 4)
+            assert await ask(channel, "UnaryUnary", b"x") == b"x"
+        finally:
+            for _, writer in silent:
+                writer.close()
+            await asyncio.gather(*reads, return_exceptions=True)
+
+
+async def test_a_stream_that_nobody_reads_gives_its_place_back() -> None:
+    async with running(ServerSettings(streams_max=1)) as (_, echo, channel):
+        flood = stream_of(channel, "Flood")(b"")
+        assert await flood.read()
+        assert isinstance(await failure(channel, "UnaryStream", b"x"), QueueFull)
+        flood.cancel()
+        await until(lambda: echo.closed == 1)
+        assert await ask(channel, "UnaryStream", b"x") == b"firstx"
+
+
+async def test_silent_connections_are_closed() -> None:
+    async with running(ServerSettings(handshake_ms_max=300)) as (server, _, channel):
         silent = [await asyncio.open_connection(server.host, server.port) for _ in range(10)]
         try:
-            # Each ends by the server's doing: at once where there are too many, else when its time is up.
+            # Each ends by the server's doing.
             await asyncio.gather(*(reader.read() for reader, _ in silent), return_exceptions=True)
         finally:
             for _, writer in silent:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lockstep import limits
-from lockstep.encoding import u8
+from lockstep.encoding import Reader, u8
 from lockstep.errors import Malformed
 from lockstep.hashing import ATTESTERS, tagged_hash
 from lockstep.signing import is_registrable
@@ -36,6 +36,14 @@ class AttesterSet:
 def encode_attesters(attesters: AttesterSet) -> bytes:
     """Return `u8 threshold | u8 count | count * b32 key`."""
     return u8(attesters.threshold) + u8(len(attesters.keys)) + b"".join(attesters.keys)
+
+
+def read_attesters(reader: Reader) -> AttesterSet:
+    """Read what `encode_attesters` wrote; whether it is a valid set is not checked. Raises `Malformed`."""
+    threshold, count = reader.u8("threshold"), reader.u8("count")
+    if not 1 <= count <= limits.ATTESTERS_MAX:
+        raise reader.malformed("count", f"is {count}, allowed are 1 to {limits.ATTESTERS_MAX}")
+    return AttesterSet(threshold, tuple(PublicKey(reader.take(32, f"keys[{i}]")) for i in range(count)))
 
 
 def verify_attesters(attesters: AttesterSet, what: str = "attester set", prefix: str = "") -> None:

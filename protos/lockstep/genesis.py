@@ -40,7 +40,8 @@ ROLE_NAMES: Final = ("sequencer", "settlement", "governance")
 RULES_SUBJECT: Final = "rules"
 """The subject of a change of the rules' version; no rollup may be called so."""
 
-_RESERVED_IDS: Final = frozenset((*ROLE_NAMES, RULES_SUBJECT))
+RESERVED_IDS: Final = frozenset((*ROLE_NAMES, RULES_SUBJECT))
+"""Names that no rollup may have, so that a change's subject has one meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ def _verify_genesis(genesis: Genesis) -> None:
 def _verify_rollup(definition: RollupDefinition, what: str, prefix: str) -> None:
     if not is_rollup_id(definition.id):
         raise Malformed(what=what, field=f"{prefix}id", reason="does not match [a-z0-9-]{1,32}")
-    if definition.id in _RESERVED_IDS:
+    if definition.id in RESERVED_IDS:
         raise Malformed(what=what, field=f"{prefix}id", reason="is the name of a role, or `rules`")
     verify_attesters(definition.attesters, what, prefix)
     modules = definition.modules

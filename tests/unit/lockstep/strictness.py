@@ -19,8 +19,8 @@ def assert_strict(
 ) -> None:
     """Assert that a codec keeps its promises around one encoding.
 
-    What was decoded encodes to the same bytes; a missing and an extra byte are refused (unless the layout ends
-    in a rest, which takes any length); every change of one byte is refused or is another value's encoding.
+    What was decoded encodes to the same bytes; a missing and an extra byte are refused (unless the layout
+    ends in a rest, which takes any length); a change of one byte is refused or is another value's encoding.
     """
     assert encode(decode(encoded)) == encoded
     if not has_rest:

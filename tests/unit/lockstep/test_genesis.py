@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,10 @@ ALPHA = RollupDefinition(
 BETA = RollupDefinition(RollupId("beta"), AttesterSet(1, KEYS[8:9]))
 
 
-def make(**changes: Any) -> bytes:
+Json: TypeAlias = "int | float | str | list[Json] | dict[str, Json] | None"
+
+
+def make(**changes: object) -> bytes:
     arguments: dict[str, Any] = {
         "name": "devnet",
         "genesis_time_ms": 1_700_000_000_000,
@@ -87,17 +90,18 @@ def test_what_may_be_left_out() -> None:
     assert alpha.modules.bank.assets[0] == Asset("gold", 6, 0, ())
 
 
-def at(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+def at(path: str, value: Json) -> Callable[[dict[str, Any]], None]:
     """Return a change of the file: `value` set under a dotted path, or the field removed if it is None."""
 
-    def change(file: Any) -> None:
+    def change(file: dict[str, Any]) -> None:
+        node: Any = file
         *parents, last = [int(name) if name.isdigit() else name for name in path.split(".")]
         for parent in parents:
-            file = file[parent]
+            node = node[parent]
         if value is None:
-            del file[last]
+            del node[last]
         else:
-            file[last] = value
+            node[last] = value
 
     return change
 
@@ -193,7 +197,7 @@ SMALL_ORDER = bytes(32).hex()
         ("rollups.0.quota.bytes_per_second", 0, "$.rollups[0].quota.bytes_per_second"),
     ],
 )
-def test_a_wrong_file_is_refused_by_name(path: str, value: Any, field: str) -> None:
+def test_a_wrong_file_is_refused_by_name(path: str, value: Json, field: str) -> None:
     file = json.loads(make())
     at(path, value)(file)
     with pytest.raises(Malformed) as refusal:

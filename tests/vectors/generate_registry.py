@@ -289,6 +289,9 @@ def settlement_vectors() -> Case:
         settlement_entries.Registration(Height(12), 3, registration),
     ]
     encoded = [settlement_entries.encode_settlement_entry(each) for each in entries]
+    same = settlement_entries.encode_settlement_entry(
+        settlement_entries.Evidence(kinds.ATTESTATIONS, b"\x01\x02 one", b"\x01\x02 one")
+    )
     head = 2 + 8 + 32
     return {
         "about": "entries of the settlement log; `fields` say what they hold, nested bytes in hex",
@@ -317,13 +320,18 @@ def settlement_vectors() -> Case:
             encoded[3],
             ("the rollup's name cannot be", 2 + 64 + 32 + 1, b"A"),
             ("the first commitment has a previous one", len(encoded[3]) - 1, b"\x01"),
-            ("the previous commitment is not below", len(encoded[3]) - 40, bytes(7) + b"\x10"),
+        )
+        + damaged(
+            encoded[4],
+            ("the previous commitment is not below", len(encoded[4]) - 40, bytes(7) + b"\x20"),
+            ("the previous commitment is missing", len(encoded[4]) - 32, bytes(32)),
         )
         + damaged(
             encoded[5],
             ("the evidence is of an unknown kind", 2, b"\x05"),
             ("the first statement is no header", 8, b"\x02"),
         )
+        + [{"valid": False, "why": "both statements are the same", "encoded": same.hex()}]
         + damaged(encoded[8], ("the height is zero", 2, bytes(8))),
         "log_entry": {
             "checkpoint": b"example.org/devnet\n".hex(),

@@ -1,0 +1,1 @@
+"""The tests: unit, vectors, simulation, integration, chaos. Run by `./deploy/test`."""

@@ -1,0 +1,169 @@
+"""Blocks: building one from bundles, and verifying one's own share of it.
+
+Owns how bundles become entries, leaves and a header, and the follower's check that it was handed everything
+that is its own. Pure: the caller gives the time, signs and stores. Invariant: `verify_block` accepts a
+share of a block if and only if `build_block` could have made it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from lockstep.errors import Malformed
+from lockstep.header import Header, Tip, decode_header, encode_header, header_hash, verify_follows
+from lockstep.merkle import root_of
+from lockstep.order import (
+    ENTRY_PREFIX_BYTES,
+    Entry,
+    NamespaceLeaf,
+    Transaction,
+    data_root,
+    decode_entry,
+    decode_namespace_leaves,
+    encode_namespace_leaves,
+    entry_leaf_hash,
+    entry_prefix,
+    hash_entry,
+    namespace_leaves,
+)
+from lockstep.types import BundleId, HeaderHash, Height, Namespace, TransactionHash
+
+__pure__ = True
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedBundle:
+    """A bundle whose shape was checked and whose hashes are known."""
+
+    bundle_id: BundleId
+    """Its id."""
+    transactions: tuple[Transaction, ...]
+    """Its transactions in order."""
+    hashes: tuple[TransactionHash, ...]
+    """Their hashes, in the same order."""
+    valid_until_ms: int
+    """Its window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A complete block, as its builder has it."""
+
+    header: Header
+    """The header."""
+    header_bytes: bytes
+    """The header's 132 bytes."""
+    hash: HeaderHash
+    """The header's hash."""
+    leaves_bytes: bytes
+    """The encoded list of namespace leaves."""
+    entries: Mapping[Namespace, Sequence[bytes]]
+    """Each namespace's encoded entries, in order of index."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedBlock:
+    """A follower's share of a block, proven complete against the header."""
+
+    header: Header
+    """The header, proven to continue the follower's chain."""
+    hash: HeaderHash
+    """Its hash."""
+    leaves: tuple[NamespaceLeaf, ...]
+    """What the block holds for every namespace."""
+    entries: Mapping[Namespace, tuple[Entry, ...]]
+    """Every entry of the namespaces asked for; empty ones have an empty tuple."""
+
+
+def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) -> Block:
+    """Return the block that follows `parent` at log time `time_ms` and holds `bundles` in that order."""
+    entries: dict[Namespace, list[bytes]] = {}
+    hashes: dict[Namespace, list[bytes]] = {}
+    index = 0
+    payload_bytes = 0
+    for bundle in bundles:
+        first_index, count = index, len(bundle.transactions)
+        for (namespace, payload), hashed in zip(bundle.transactions, bundle.hashes, strict=True):
+            prefix = entry_prefix(
+                index=index,
+                first_index=first_index,
+                count=count,
+                valid_until_ms=bundle.valid_until_ms,
+                bundle=bundle.bundle_id,
+            )
+            entries.setdefault(namespace, []).append(prefix + payload)
+            hashes.setdefault(namespace, []).append(entry_leaf_hash(prefix, hashed))
+            payload_bytes += len(payload)
+            index += 1
+    leaves = namespace_leaves(hashes)
+    header = Header(
+        chain=parent.chain,
+        height=Height(parent.height + 1),
+        parent_hash=parent.hash,
+        time_ms=time_ms,
+        data_root=data_root(leaves),
+        namespace_count=len(leaves),
+        bundle_count=len(bundles),
+        transaction_count=index,
+        payload_bytes=payload_bytes,
+    )
+    encoded = encode_header(header)
+    return Block(header, encoded, header_hash(encoded), encode_namespace_leaves(leaves), entries)
+
+
+def verify_block(
+    parent: Tip,
+    header_bytes: bytes,
+    leaves_bytes: bytes,
+    entries: Mapping[Namespace, Sequence[bytes]],
+    wanted: Iterable[Namespace],
+) -> VerifiedBlock:
+    """Prove that a share of a block continues the chain and is complete for the wanted namespaces.
+
+    The header's signature is the caller's to check. Steps: 1. the header parses and continues `parent`; 2.
+    the leaves parse and make the header's data root and counts; 3. each wanted namespace's entries make its
+    leaf, or it has neither; 4. places ascend. Raises `Malformed` or `Discontinuous`.
+    """
+    header = decode_header(header_bytes)
+    verify_follows(header, parent)
+    leaves = decode_namespace_leaves(leaves_bytes)
+    if len(leaves) != header.namespace_count or data_root(leaves) != header.data_root:
+        raise Malformed(what="block", field="namespace_leaves", reason="do not make the header's data root")
+    if sum(leaf.count for leaf in leaves) != header.transaction_count:
+        raise Malformed(
+            what="block", field="transaction_count", reason="is not the sum of the namespaces' counts"
+        )
+    by_namespace = {leaf.namespace: leaf for leaf in leaves}
+    share = {
+        namespace: _verify_namespace(namespace, by_namespace.get(namespace), entries.get(namespace, ()))
+        for namespace in wanted
+    }
+    return VerifiedBlock(header, header_hash(header_bytes), leaves, share)
+
+
+def _verify_namespace(
+    namespace: Namespace, leaf: NamespaceLeaf | None, encoded: Sequence[bytes]
+) -> tuple[Entry, ...]:
+    count = 0 if leaf is None else leaf.count
+    if len(encoded) != count:
+        raise Malformed(
+            what="block",
+            field=f"entries of {namespace}",
+            reason=f"are {len(encoded)}, the header commits to {count}",
+        )
+    if leaf is None:
+        return ()
+    if any(len(entry) <= ENTRY_PREFIX_BYTES for entry in encoded):
+        raise Malformed(what="block", field=f"entries of {namespace}", reason="hold one without a payload")
+    if root_of([hash_entry(namespace, entry) for entry in encoded]) != leaf.root:
+        raise Malformed(
+            what="block",
+            field=f"entries of {namespace}",
+            reason="do not make the namespace's root in the header",
+        )
+    decoded = tuple(map(decode_entry, encoded))
+    if any(left.index >= right.index for left, right in pairwise(decoded)):
+        raise Malformed(
+            what="block", field=f"entries of {namespace}", reason="are not in order of their index"
+        )
+    return decoded

@@ -5,6 +5,7 @@
 | `settings` | a typed record from a TOML file and the environment, with errors that name the field |
 | `logs` | one log on stderr for machines or people, that cannot tell a secret |
 | `datadir` | a folder that one process owns, files replaced whole, a durable cell for what was signed last |
+| `chain_files` | the genesis file and the private key that a process starts from |
 | `database` | SQLite with one writing connection, durable transactions, bounded reads |
 | `server` | a gRPC server with limits, health, reflection, TLS and graceful stop |
 | `interceptor` | what every call passes: deadlines, bounds, error mapping |

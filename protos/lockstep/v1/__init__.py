@@ -1,0 +1,1 @@
+"""Stubs of the schemas beside them, made by `deploy/stubs`."""

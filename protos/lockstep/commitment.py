@@ -11,6 +11,7 @@ from typing import Final
 from lockstep import limits
 from lockstep.encoding import Reader, u8, u32, u64, u128, var8
 from lockstep.hashing import COMMITMENT, SEEN, ZERO_HASH, tagged_hash
+from lockstep.order import is_rollup_id
 from lockstep.types import PublicKey, RollupId, SwapId, TransactionId
 
 __pure__ = True
@@ -87,6 +88,26 @@ def encode_commitment(commitment: Commitment) -> bytes:
         + commitment.receipts_root
         + commitment.register_root
     )
+
+
+def decode_commitment(encoded: bytes) -> Commitment:
+    """Parse the bytes that a commitment's hash covers. Raises `Malformed`."""
+    reader = Reader(encoded, "commitment")
+    rollup = reader.var8("rollup", bytes_min=1, bytes_max=limits.NAMESPACE_BYTES_MAX).decode("latin-1")
+    commitment = Commitment(
+        rollup=RollupId(rollup),
+        height=reader.u64("height"),
+        state_root=reader.take(32, "state_root"),
+        receipt_count=reader.u64("receipt_count"),
+        receipts_root=reader.take(32, "receipts_root"),
+        register_root=reader.take(32, "register_root"),
+    )
+    reader.finish()
+    if not is_rollup_id(rollup):
+        raise reader.malformed("rollup", "does not match [a-z0-9-]{1,32}")
+    if not 1 <= commitment.height < 2**63:
+        raise reader.malformed("height", "is outside of 1..2^63-1")
+    return commitment
 
 
 def commitment_hash(commitment: Commitment) -> bytes:

@@ -1,0 +1,15 @@
+"""Asking a rollup node: a client that checks every answer against the rollup's commitment.
+
+async with RollupClient("127.0.0.1:7001", genesis, "alpha") as alpha:
+    await alpha.balance(account, "gold")
+"""
+
+from rollups.client.answers import (
+    ProvenCommitment,
+    RegisteredSwap,
+    RollupStatus,
+    RollupSwap,
+)
+from rollups.client.client import RollupClient
+
+__all__ = ["ProvenCommitment", "RegisteredSwap", "RollupClient", "RollupStatus", "RollupSwap"]

@@ -1,0 +1,308 @@
+"""What a rollup node answers, verified: messages in, frozen records out.
+
+Owns the checks between an answer and the commitment that it comes under, and between that commitment and the
+signed header of its block. Does no I/O. Invariant: a record returned from here is what a node with this
+commitment must have answered; whether the commitment is the honest one, only its attesters, the settlement
+log or executing the order again can tell.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from lockstep import limits
+from lockstep.commitment import (
+    Commitment,
+    EscrowRecord,
+    balance_key,
+    decode_commitment,
+    decode_escrow_record,
+    escrow_key,
+)
+from lockstep.encoding import Reader, u64, u128
+from lockstep.errors import Malformed, WrongChain, WrongRollup
+from lockstep.genesis import Genesis
+from lockstep.hashing import REGISTER, tagged_hash
+from lockstep.header import header_hash
+from lockstep.merkle import verify_inclusion
+from lockstep.merkle_map import MapProof, verify_map_proof
+from lockstep.receipts import Receipt, decode_receipt, receipt_leaf_hash
+from lockstep.settlement_entries import (
+    CommitmentEntry,
+    ProvenHeader,
+    decode_settlement_entry,
+    verify_commitment,
+    verify_proven_header,
+)
+from lockstep.terms import Terms, decode_terms, swap_id_of
+from lockstep.types import ChainId, Height, PublicKey, SwapId
+from lockstep.v1 import common_pb2, rollup_pb2
+
+SequencerKey = Callable[[Height], PublicKey]
+"""Gives the key that signs the header at a height."""
+
+_AMOUNT: Final = re.compile(r"0|[1-9][0-9]{0,38}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenCommitment:
+    """A commitment whose block is known to be one of the chain."""
+
+    commitment: Commitment
+    """The commitment."""
+    header: ProvenHeader
+    """The signed header of its block."""
+    posted: CommitmentEntry | None
+    """The commitment under an attester's signature, if one was made for this height."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollupStatus:
+    """Where a node stands."""
+
+    chain_id: ChainId
+    """The chain."""
+    rollup: str
+    """The rollup."""
+    modules: tuple[str, ...]
+    """The modules of its runtime."""
+    height: int
+    """The last executed block; 0 before the first."""
+    time_ms: int
+    """Its log time."""
+    head_height: int
+    """The newest block that the sequencer told the node of."""
+    commitment: Commitment | None
+    """The commitment after `height`; None before the first block."""
+    attester: PublicKey | None
+    """The key with which the node attests; None if it only follows."""
+    outbox_items: int
+    """Verdicts that its key has not attested in the order yet."""
+    posted_height: int
+    """Height of its key's last commitment in the settlement log; 0 if none."""
+    first_available_height: int
+    """The first height whose commitment can be had."""
+    not_ready_reason: str
+    """Why the node does not answer for its state; empty if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredSwap:
+    """A swap as the register has it; codes are those of protos/README.md, section 8."""
+
+    swap_id: SwapId
+    """The swap."""
+    phase: int
+    """1 OPEN, 2 LOCKED, 3 REVEALED, 4 COMMITTED, 5 ABORTED."""
+    opened_height: int
+    """Height of the block that opened it."""
+    opened_index: int
+    """Place of the opening in that block."""
+    terms: Terms
+    """What was agreed."""
+    votes: tuple[tuple[tuple[int, int, int], ...], ...]
+    """For each leg the votes `(key index, verdict, reason)` of its attesters."""
+    preimage: bytes | None
+    """The preimage, once revealed."""
+    decided_height: int
+    """Height of the deciding block; 0 while undecided."""
+    decided_index: int
+    """Place of the deciding entry; 0xFFFFFFFF when a deadline decided."""
+    outcome_reason: int
+    """Why it was aborted; 0 if it was not."""
+    reason_legs: tuple[int, ...]
+    """The legs that the reason names."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the swap is decided."""
+        return self.phase >= 4
+
+
+@dataclass(frozen=True, slots=True)
+class RollupSwap:
+    """What the register and a rollup's escrow say of a swap."""
+
+    height: int
+    """The block after which this holds."""
+    record: RegisteredSwap | None
+    """The register's record; None if it was dropped."""
+    escrows: Mapping[int, EscrowRecord]
+    """The escrow records of this rollup's legs that have a verdict and are not settled."""
+    commitment: Commitment
+    """What it was proven under."""
+
+
+def verified_commitment(
+    message: common_pb2.ProvenCommitment, *, genesis: Genesis, rollup: str, sequencer_key: SequencerKey
+) -> ProvenCommitment:
+    """Return a commitment after checking it.
+
+    1. It parses and is this rollup's. 2. Its header parses, is this chain's and at its height. 3. The
+    sequencer signed the header. 4. An entry for the settlement log, if there is one, says the same and is
+    signed by the attester that it names. Raises `Malformed`, `WrongRollup`, `WrongChain` or `BadSignature`.
+    """
+    commitment = decode_commitment(message.commitment)
+    if commitment.rollup != rollup:
+        raise WrongRollup(expected=rollup, found=commitment.rollup)
+    if message.header.proof_kind != common_pb2.HEADER_PROOF_KIND_SEQUENCER_SIGNATURE:
+        raise Malformed(
+            what="answer", field="commitment.header.proof_kind", reason="is not a sequencer's signature"
+        )
+    proven = ProvenHeader(message.header.header, message.header.proof)
+    header = proven.header
+    if header.chain != genesis.chain_id:
+        raise WrongChain(expected=genesis.chain_id.hex(), found=header.chain.hex())
+    if header.height != commitment.height:
+        raise Malformed(
+            what="answer", field="commitment.header", reason=f"is of height {header.height}, not of its own"
+        )
+    verify_proven_header(sequencer_key(header.height), proven)
+    return ProvenCommitment(commitment, proven, _verified_posted(message.posted, commitment, proven))
+
+
+def verified_status(
+    message: rollup_pb2.RollupGetStatusResponse, *, genesis: Genesis, rollup: str, sequencer_key: SequencerKey
+) -> RollupStatus:
+    """Return a node's status; its commitment is checked, the rest is what the node says."""
+    if message.chain_id != genesis.chain_id:
+        raise WrongChain(expected=genesis.chain_id.hex(), found=message.chain_id.hex())
+    if message.rollup != rollup:
+        raise WrongRollup(expected=rollup, found=message.rollup)
+    commitment = None
+    if message.HasField("commitment"):
+        proven = verified_commitment(
+            message.commitment, genesis=genesis, rollup=rollup, sequencer_key=sequencer_key
+        )
+        commitment = proven.commitment
+    if (0 if commitment is None else commitment.height) != message.height:
+        raise Malformed(what="answer", field="height", reason="is not that of its commitment")
+    return RollupStatus(
+        chain_id=ChainId(message.chain_id),
+        rollup=message.rollup,
+        modules=tuple(message.modules),
+        height=message.height,
+        time_ms=message.time_ms,
+        head_height=message.head_height,
+        commitment=commitment,
+        attester=PublicKey(message.attester) if message.attester else None,
+        outbox_items=message.outbox_items,
+        posted_height=message.posted_height,
+        first_available_height=message.first_available_height,
+        not_ready_reason=message.not_ready_reason,
+    )
+
+
+def verified_balances(
+    balances: Sequence[rollup_pb2.Balance], *, account: PublicKey, commitment: Commitment
+) -> Mapping[str, int]:
+    """Return balances by asset after checking each proof. Raises `Malformed` or `ProofInvalid`."""
+    verified = {}
+    for balance in balances:
+        if _AMOUNT.fullmatch(balance.amount) is None or int(balance.amount) > limits.AMOUNT_MAX:
+            raise Malformed(what="answer", field="balances.amount", reason="is no amount")
+        amount = int(balance.amount)
+        verify_map_proof(
+            MapProof.decode(balance.proof),
+            root=commitment.state_root,
+            key=balance_key(balance.asset.encode(), account),
+            value=u128(amount) if amount else None,
+        )
+        verified[balance.asset] = amount
+    return verified
+
+
+def verified_receipt(message: rollup_pb2.ProvenReceipt, *, commitment: Commitment) -> Receipt:
+    """Return a receipt after checking that it is in the tree of the commitment's receipts."""
+    if message.proof.size != commitment.receipt_count:
+        raise Malformed(what="answer", field="receipt.proof.size", reason="is not the commitment's count")
+    verify_inclusion(
+        leaf_hash=receipt_leaf_hash(message.receipt),
+        index=message.proof.index,
+        size=message.proof.size,
+        proof=tuple(message.proof.hashes),
+        root=commitment.receipts_root,
+    )
+    return decode_receipt(message.receipt)
+
+
+def verified_swap(
+    message: rollup_pb2.RollupGetSwapResponse, *, swap_id: SwapId, proven: ProvenCommitment
+) -> RollupSwap:
+    """Return what is known of a swap: the record under the register's root, escrows under the state's."""
+    commitment = proven.commitment
+    parts = Reader(message.register_parts, "register parts")
+    map_root, registry_digest = parts.take(32, "map_root"), parts.take(32, "registry_digest")
+    parts.finish()
+    place = u64(commitment.height) + header_hash(proven.header.encoded)
+    if tagged_hash(REGISTER, place + map_root + registry_digest) != commitment.register_root:
+        raise Malformed(
+            what="answer", field="register_parts", reason="do not make the commitment's register root"
+        )
+    record = None
+    if message.record:
+        verify_map_proof(
+            MapProof.decode(message.record_proof), root=map_root, key=swap_id, value=message.record
+        )
+        record = _decode_record(swap_id, message.record)
+    escrows = {}
+    for escrow in message.escrows:
+        key = escrow_key(swap_id, escrow.leg) if escrow.leg < limits.LEGS_MAX else b""
+        verify_map_proof(
+            MapProof.decode(escrow.proof), root=commitment.state_root, key=key, value=escrow.record
+        )
+        escrows[escrow.leg] = decode_escrow_record(escrow.record)
+    return RollupSwap(commitment.height, record, escrows, commitment)
+
+
+def _verified_posted(
+    entry_bytes: bytes, commitment: Commitment, proven: ProvenHeader
+) -> CommitmentEntry | None:
+    if not entry_bytes:
+        return None
+    entry = decode_settlement_entry(entry_bytes)
+    if (
+        not isinstance(entry, CommitmentEntry)
+        or entry.posted.commitment != commitment
+        or entry.posted.header_hash != header_hash(proven.encoded)
+    ):
+        raise Malformed(what="answer", field="commitment.posted", reason="says something else")
+    verify_commitment(entry)
+    return entry
+
+
+def _decode_record(swap_id: SwapId, encoded: bytes) -> RegisteredSwap:
+    reader = Reader(encoded, "register record")
+    reader.version(1)
+    phase, opened_height, opened_index = reader.u8("phase"), reader.u64("opened_height"), reader.u32("index")
+    terms_bytes = reader.var32("terms")
+    if swap_id_of(terms_bytes) != swap_id:
+        raise reader.malformed("terms", "are another swap's")
+    terms = decode_terms(terms_bytes)
+    votes = []
+    for _ in terms.legs:
+        reader.take(32, "attesters")
+        votes.append(
+            tuple(
+                (reader.u8("key_index"), reader.u8("verdict"), reader.u8("reason"))
+                for _ in range(reader.u8("votes"))
+            )
+        )
+    revealed, preimage = reader.u8("revealed"), reader.take(32, "preimage")
+    decided_height, decided_index = reader.u64("decided_height"), reader.u32("decided_index")
+    outcome_reason, mask = reader.u8("outcome_reason"), reader.u16("reason_legs")
+    reader.finish()
+    return RegisteredSwap(
+        swap_id=swap_id,
+        phase=phase,
+        opened_height=opened_height,
+        opened_index=opened_index,
+        terms=terms,
+        votes=tuple(votes),
+        preimage=preimage if revealed else None,
+        decided_height=decided_height,
+        decided_index=decided_index,
+        outcome_reason=outcome_reason,
+        reason_legs=tuple(leg for leg in range(limits.LEGS_MAX) if mask >> leg & 1),
+    )

@@ -1,14 +1,15 @@
 """Blocks: building one from bundles, and verifying one's own share of it.
 
 Owns how bundles become entries, leaves and a header, and the follower's check that it was handed everything
-that is its own. Pure: the caller gives the time, signs and stores. Invariant: `verify_block` accepts a
-share of a block if and only if `build_block` could have made it.
+that is its own. Pure: the caller gives the time, signs and stores. Invariant: `verify_block` accepts every
+share of a block of `build_block`, and nothing that contradicts, within what is seen of it, being one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from lockstep import limits
 from lockstep.errors import Malformed
 from lockstep.header import Header, Tip, decode_header, encode_header, header_hash, verify_follows
 from lockstep.merkle import root_of
@@ -76,7 +77,10 @@ class VerifiedBlock:
 
 
 def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) -> Block:
-    """Return the block that follows `parent` at log time `time_ms` and holds `bundles` in that order."""
+    """Return the block that follows `parent` at log time `time_ms` and holds `bundles` in that order.
+
+    Raises `Discontinuous` or `Malformed` for a time or an amount of bundles that followers would refuse.
+    """
     entries: dict[Namespace, list[bytes]] = {}
     hashes: dict[Namespace, list[bytes]] = {}
     index = 0
@@ -107,6 +111,8 @@ def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) ->
         transaction_count=index,
         payload_bytes=payload_bytes,
     )
+    verify_follows(header, parent)
+    _verify_size(header)
     encoded = encode_header(header)
     return Block(header, encoded, header_hash(encoded), encode_namespace_leaves(leaves), entries)
 
@@ -122,10 +128,12 @@ def verify_block(
 
     The header's signature is the caller's to check. Steps: 1. the header parses and continues `parent`; 2.
     the leaves parse and make the header's data root and counts; 3. each wanted namespace's entries make its
-    leaf, or it has neither; 4. places ascend. Raises `Malformed` or `Discontinuous`.
+    leaf, or it has neither, in order of their index; 4. all of them fit together in one block of the header's
+    counts and bounds. Raises `Malformed` or `Discontinuous`.
     """
     header = decode_header(header_bytes)
     verify_follows(header, parent)
+    _verify_size(header)
     leaves = decode_namespace_leaves(leaves_bytes)
     if len(leaves) != header.namespace_count or data_root(leaves) != header.data_root:
         raise Malformed(what="block", field="namespace_leaves", reason="do not make the header's data root")
@@ -138,6 +146,7 @@ def verify_block(
         namespace: _verify_namespace(namespace, by_namespace.get(namespace), entries.get(namespace, ()))
         for namespace in wanted
     }
+    _verify_bundles(header, [entry for entries_of_one in share.values() for entry in entries_of_one])
     return VerifiedBlock(header, header_hash(header_bytes), leaves, share)
 
 
@@ -167,3 +176,48 @@ def _verify_namespace(
             what="block", field=f"entries of {namespace}", reason="are not in order of their index"
         )
     return decoded
+
+
+def _verify_size(header: Header) -> None:
+    """Check a header's counts against the bounds of a block."""
+    encoded_bytes = header.transaction_count * ENTRY_PREFIX_BYTES + header.payload_bytes
+    for field, value, value_max in (
+        ("namespace_count", header.namespace_count, limits.BLOCK_NAMESPACES_MAX),
+        ("transaction_count", header.transaction_count, limits.BLOCK_TRANSACTIONS_MAX),
+        ("payload_bytes", encoded_bytes, limits.BLOCK_BYTES_MAX),
+    ):
+        if value > value_max:
+            raise Malformed(what="block", field=field, reason=f"makes {value}, allowed are {value_max}")
+
+
+def _verify_bundles(header: Header, entries: Sequence[Entry]) -> None:
+    """Check that entries of several namespaces can stand in one block, beside others that are not seen.
+
+    Each index is taken once; a bundle says the same in all its entries; bundles do not overlap; and what the
+    header counts beyond them fits between them as bundles and payloads of allowed sizes.
+    """
+    bundles: dict[BundleId, tuple[int, int, int]] = {}
+    for entry in entries:
+        stated = (entry.first_index, entry.count, entry.valid_until_ms)
+        if bundles.setdefault(entry.bundle_id, stated) != stated:
+            raise _misplaced(f"say different things about bundle {entry.bundle_id.hex()}")
+    if len({entry.index for entry in entries}) < len(entries):
+        raise _misplaced("share an index")
+
+    total = header.transaction_count
+    ranges = sorted((first_index, first_index + count) for first_index, count, _ in bundles.values())
+    gaps = [start - end_before for (_, end_before), (start, _) in pairwise([(0, 0), *ranges, (total, total)])]
+    if any(gap < 0 for gap in gaps):
+        raise _misplaced("belong to bundles that overlap or reach beyond the header's transaction_count")
+    bundles_min = sum(-(-gap // limits.BUNDLE_TRANSACTIONS_MAX) for gap in gaps)
+    if not bundles_min <= header.bundle_count - len(bundles) <= sum(gaps):
+        raise _misplaced("do not go with the header's bundle_count")
+
+    unseen = total - len(entries)
+    unseen_bytes = header.payload_bytes - sum(len(entry.payload) for entry in entries)
+    if not unseen <= unseen_bytes <= unseen * limits.PAYLOAD_BYTES_MAX:
+        raise _misplaced("do not go with the header's payload_bytes")
+
+
+def _misplaced(reason: str) -> Malformed:
+    return Malformed(what="block", field="entries", reason=reason)

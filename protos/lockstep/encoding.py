@@ -4,11 +4,14 @@ Owns the primitives of protos/README.md, section 1. A decoder built on `Reader` 
 encoder makes: nothing missing, nothing left over. Decoders raise `Malformed` and nothing else.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from lockstep.errors import Malformed
 
 __pure__ = True
+
+_Value = TypeVar("_Value")
 
 _U8_MAX: Final = 2**8 - 1
 
@@ -51,6 +54,23 @@ def var16(value: bytes) -> bytes:
 def var32(value: bytes) -> bytes:
     """Encode up to 2^32-1 bytes behind their length."""
     return len(value).to_bytes(4, "big") + value
+
+
+def encode_strictly(
+    what: str, value: _Value, *, encode: Callable[[_Value], bytes], decode: Callable[[bytes], _Value]
+) -> bytes:
+    """Return a value's bytes once they were read back as the same value.
+
+    Raises `Malformed` if decoding refuses them, if they say something else, or if there are none because a
+    field does not fit its place; `what` names the structure.
+    """
+    try:
+        encoded = encode(value)
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise Malformed(what=what, field="a field", reason=f"does not fit its place ({error})") from error
+    if decode(encoded) != value:
+        raise Malformed(what=what, field="a field", reason="has another length than its layout gives it")
+    return encoded
 
 
 class Reader:

@@ -156,7 +156,7 @@ def entry_leaf_hash(prefix: bytes, hashed: TransactionHash) -> bytes:
 
 
 def decode_entry(encoded: bytes) -> Entry:
-    """Parse an encoded entry. Raises `Malformed` if it is too short or its places contradict each other."""
+    """Parse an encoded entry. Raises `Malformed` for one that no bundle of a valid shape can have."""
     reader = Reader(encoded, "entry")
     index, first_index, count = reader.u32("index"), reader.u32("first_index"), reader.u16("count")
     valid_until_ms, bundle, payload = (
@@ -166,8 +166,14 @@ def decode_entry(encoded: bytes) -> Entry:
     )
     if not 1 <= count <= limits.BUNDLE_TRANSACTIONS_MAX or not first_index <= index < first_index + count:
         raise reader.malformed("index", "does not lie within its bundle")
-    if not payload:
-        raise reader.malformed("payload", "is empty")
+    if first_index + count > limits.BLOCK_TRANSACTIONS_MAX:
+        raise reader.malformed("first_index", "is beyond the largest block")
+    if not 0 < valid_until_ms < 2**63:
+        raise reader.malformed("valid_until_ms", "is not a log time")
+    if not 1 <= len(payload) <= limits.PAYLOAD_BYTES_MAX:
+        raise reader.malformed(
+            "payload", f"has {len(payload)} bytes, allowed are 1 to {limits.PAYLOAD_BYTES_MAX}"
+        )
     return Entry(index, first_index, count, valid_until_ms, BundleId(bundle), payload)
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 from lockstep import limits
-from lockstep.encoding import Reader, u8, u16, u64, var8
+from lockstep.encoding import Reader, encode_strictly, u8, u16, u64, var8
 from lockstep.hashing import SIGN_ATTESTATION, SIGN_CANCEL
 from lockstep.order import is_rollup_id
 from lockstep.signing import SIGNATURE_BYTES, SigningKey
@@ -172,8 +172,12 @@ def sign_cancel(key: SigningKey, chain: ChainId, swap_id: SwapId) -> bytes:
 
 
 def encode_attestation(attestation: Attestation) -> bytes:
-    """Return the bytes of an attestation that are signed. Raises `Malformed` as decoding them would."""
-    body = (
+    """Return the bytes of an attestation that are signed. Raises `Malformed` for one that none decode to."""
+    return encode_strictly("attestation", attestation, encode=_bytes_of, decode=_decode_attestation)
+
+
+def _bytes_of(attestation: Attestation) -> bytes:
+    return (
         attestation.chain
         + var8(attestation.rollup.encode("latin-1"))
         + attestation.attester
@@ -184,8 +188,6 @@ def encode_attestation(attestation: Attestation) -> bytes:
             item.swap_id + u8(item.leg) + u8(item.verdict) + u8(item.reason) for item in attestation.items
         )
     )
-    _decode_attestation(body)
-    return body
 
 
 def encode_swap_entry(entry: SwapEntry) -> bytes:

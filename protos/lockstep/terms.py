@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from lockstep import limits
-from lockstep.encoding import Reader, u8, u64, u128, var8
+from lockstep.encoding import Reader, encode_strictly, u8, u64, u128, var8
 from lockstep.hashing import SWAP, ZERO_HASH, tagged_hash
 from lockstep.order import is_rollup_id
 from lockstep.types import ChainId, PublicKey, RollupId, SwapId
@@ -111,7 +111,11 @@ def swap_id_of(encoded: bytes) -> SwapId:
 
 
 def encode_terms(terms: Terms) -> bytes:
-    """Return the terms' bytes. Raises `Malformed` for terms that `decode_terms` would refuse."""
+    """Return the terms' bytes. Raises `Malformed` for terms that `decode_terms` could not return."""
+    return encode_strictly("terms", terms, encode=_bytes_of, decode=decode_terms)
+
+
+def _bytes_of(terms: Terms) -> bytes:
     parts = [u8(TERMS_VERSION), terms.chain, u8(len(terms.legs))]
     for leg in terms.legs:
         parts += [
@@ -129,9 +133,7 @@ def encode_terms(terms: Terms) -> bytes:
         parts += [u8(1), u8(terms.premium.leg), u8(len(terms.premium.shares))]
         for share in terms.premium.shares:
             parts += [var8(share.recipient), u128(share.amount)]
-    encoded = b"".join((*parts, terms.salt))
-    decode_terms(encoded)
-    return encoded
+    return b"".join((*parts, terms.salt))
 
 
 def decode_terms(encoded: bytes) -> Terms:
@@ -148,7 +150,9 @@ def decode_terms(encoded: bytes) -> Terms:
     if hashlock == ZERO_HASH:
         raise reader.malformed("hashlock", "is all zeros, which no preimage has")
     lock_by_ms, expires_ms = reader.u64("lock_by_ms"), reader.u64("expires_ms")
-    if expires_ms >= 2**63 or lock_by_ms + limits.REVEAL_WINDOW_MS_MIN > expires_ms:
+    if expires_ms >= 2**63:
+        raise reader.malformed("expires_ms", "is beyond 2^63-1")
+    if lock_by_ms + limits.REVEAL_WINDOW_MS_MIN > expires_ms:
         raise reader.malformed(
             "expires_ms", f"does not lie {limits.REVEAL_WINDOW_MS_MIN} ms or more after lock_by_ms"
         )

@@ -10,7 +10,8 @@ from enum import IntEnum
 from typing import Final, TypeAlias
 
 from lockstep import limits
-from lockstep.encoding import Reader, u8, u16, u64, u128, var8
+from lockstep.encoding import Reader, encode_strictly, u8, u16, u64, u128, var8
+from lockstep.errors import Malformed
 from lockstep.hashing import ROLLUP_TRANSACTION, SIGN_TRANSACTION, tagged_hash
 from lockstep.order import is_rollup_id
 from lockstep.signing import SIGNATURE_BYTES, SigningKey, verify
@@ -69,6 +70,9 @@ class Lock:
 
 Call: TypeAlias = Transfer | Faucet | Lock
 
+_Body: TypeAlias = tuple[ChainId, RollupId, PublicKey, int, bytes, int, bytes]
+"""The fields of a body in their order, from the chain to the arguments."""
+
 _METHOD_OF: Final[Mapping[type[Call], Method]] = {
     Transfer: Method.BANK_TRANSFER,
     Faucet: Method.BANK_FAUCET,
@@ -107,21 +111,13 @@ def sign_transaction(
 ) -> bytes:
     """Return the payload of a signed transaction. The same arguments give the same bytes, so the same id.
 
-    `salt` is 16 bytes: random ones for a new intent, the same again to repeat one. ValueError for another
-    length.
+    `salt` is 16 bytes: random ones for a new intent, the same again to repeat one. Raises `Malformed` for a
+    call, a name, a time or a salt that decoding would refuse: what no rollup can read is not signed.
     """
-    if len(salt) != SALT_BYTES:
-        raise ValueError(f"a salt has {SALT_BYTES} bytes, not {len(salt)}")
-    body = (
-        u8(TRANSACTION_VERSION)
-        + chain
-        + var8(rollup.encode("ascii"))
-        + key.public_key
-        + u64(valid_until_ms)
-        + salt
-        + u16(_METHOD_OF[type(call)])
-        + encode_arguments(call)
-    )
+    arguments = encode_arguments(call)
+    method = _METHOD_OF[type(call)]
+    stated: _Body = (chain, rollup, key.public_key, valid_until_ms, salt, method, arguments)
+    body = encode_strictly("transaction", stated, encode=_bytes_of, decode=_read_body)
     return key.sign(SIGN_TRANSACTION, body) + body
 
 
@@ -138,25 +134,44 @@ def encode_transaction(transaction: RollupTransaction) -> bytes:
 def decode_transaction(payload: bytes) -> RollupTransaction:
     """Parse a payload of a rollup's namespace but for the arguments. Raises `Malformed`."""
     signature, body = payload[:SIGNATURE_BYTES], payload[SIGNATURE_BYTES:]
-    reader = Reader(body, "transaction")
     if len(signature) != SIGNATURE_BYTES:
-        raise reader.malformed("signature", f"needs {SIGNATURE_BYTES} bytes, {len(signature)} are there")
+        raise Malformed(
+            what="transaction",
+            field="signature",
+            reason=f"needs {SIGNATURE_BYTES} bytes, {len(signature)} are there",
+        )
+    return RollupTransaction(transaction_id(body), Signature(signature), body, *_read_body(body))
+
+
+def _read_body(body: bytes) -> _Body:
+    reader = Reader(body, "transaction")
     reader.version(TRANSACTION_VERSION)
     chain = ChainId(reader.take(32, "chain"))
     rollup = reader.var8("rollup", bytes_min=1, bytes_max=limits.NAMESPACE_BYTES_MAX).decode("latin-1")
     if not is_rollup_id(rollup):
         raise reader.malformed("rollup", "does not match [a-z0-9-]{1,32}")
-    return RollupTransaction(
-        id=transaction_id(body),
-        signature=Signature(signature),
-        body=body,
-        chain=chain,
-        rollup=RollupId(rollup),
-        signer=PublicKey(reader.take(32, "signer")),
-        valid_until_ms=reader.u64("valid_until_ms"),
-        salt=reader.take(SALT_BYTES, "salt"),
-        method=reader.u16("method"),
-        arguments=reader.rest(),
+    return (
+        chain,
+        RollupId(rollup),
+        PublicKey(reader.take(32, "signer")),
+        reader.u64("valid_until_ms"),
+        reader.take(SALT_BYTES, "salt"),
+        reader.u16("method"),
+        reader.rest(),
+    )
+
+
+def _bytes_of(stated: _Body) -> bytes:
+    chain, rollup, signer, valid_until_ms, salt, method, arguments = stated
+    return (
+        u8(TRANSACTION_VERSION)
+        + chain
+        + var8(rollup.encode("latin-1"))
+        + signer
+        + u64(valid_until_ms)
+        + salt
+        + u16(method)
+        + arguments
     )
 
 
@@ -166,10 +181,11 @@ def is_signed(transaction: RollupTransaction) -> bool:
 
 
 def encode_arguments(call: Call) -> bytes:
-    """Return the arguments of a call. Raises `Malformed` as decoding them would."""
-    arguments = _arguments_of(call)
-    decode_call(_METHOD_OF[type(call)], arguments)
-    return arguments
+    """Return the arguments of a call. Raises `Malformed` for a call that `decode_call` could not return."""
+    method = _METHOD_OF[type(call)]
+    return encode_strictly(
+        method.name, call, encode=_arguments_of, decode=lambda arguments: decode_call(method, arguments)
+    )
 
 
 def decode_call(method: Method, arguments: bytes) -> Call:

@@ -6,10 +6,11 @@ async with RollupClient("127.0.0.1:7001", genesis, "alpha") as alpha:
 
 from rollups.client.answers import (
     ProvenCommitment,
+    ProvenState,
     RegisteredSwap,
     RollupStatus,
     RollupSwap,
 )
 from rollups.client.client import RollupClient
 
-__all__ = ["ProvenCommitment", "RegisteredSwap", "RollupClient", "RollupStatus", "RollupSwap"]
+__all__ = ["ProvenCommitment", "ProvenState", "RegisteredSwap", "RollupClient", "RollupStatus", "RollupSwap"]

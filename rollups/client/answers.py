@@ -88,6 +88,16 @@ class RollupStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenState:
+    """Some values of a rollup's state, all after the same block."""
+
+    values: Mapping[bytes, bytes | None]
+    """The value of each key that was asked for (protos/README.md, section 10); None if there is none."""
+    commitment: Commitment
+    """What they were proven under."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegisteredSwap:
     """A swap as the register has it; codes are those of protos/README.md, section 8."""
 
@@ -211,6 +221,24 @@ def verified_balances(
         )
         verified[balance.asset] = amount
     return verified
+
+
+def verified_state(
+    values: Sequence[rollup_pb2.StateValue], *, keys: Sequence[bytes], commitment: Commitment
+) -> ProvenState:
+    """Return the values of `keys` after checking each proof. Raises `Malformed` or `ProofInvalid`."""
+    if [value.key for value in values] != list(keys):
+        raise Malformed(what="answer", field="values", reason="are not those of the keys asked for")
+    verified = {}
+    for value in values:
+        verified[value.key] = value.value if value.HasField("value") else None
+        verify_map_proof(
+            MapProof.decode(value.proof),
+            root=commitment.state_root,
+            key=value.key,
+            value=verified[value.key],
+        )
+    return ProvenState(verified, commitment)
 
 
 def verified_receipt(message: rollup_pb2.ProvenReceipt, *, commitment: Commitment) -> Receipt:

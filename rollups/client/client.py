@@ -19,12 +19,14 @@ from lockstep.types import Height, PublicKey, SwapId, TransactionId
 from lockstep.v1 import common_pb2, rollup_pb2, rollup_pb2_grpc
 from rollups.client.answers import (
     ProvenCommitment,
+    ProvenState,
     RollupStatus,
     RollupSwap,
     SequencerKey,
     verified_balances,
     verified_commitment,
     verified_receipt,
+    verified_state,
     verified_status,
     verified_swap,
 )
@@ -102,6 +104,17 @@ class RollupClient:
     ) -> Mapping[str, int]:
         """Return an account's balances of all assets (at most 64), each proven."""
         return await self._balances(account, (), min_height, timeout_ms)
+
+    async def state(
+        self, keys: Sequence[bytes], *, min_height: int = 0, timeout_ms: int = TIMEOUT_MS
+    ) -> ProvenState:
+        """Return the values of 1..256 keys of the state, all after the same block, each proven."""
+        request = rollup_pb2.GetStateRequest(keys=keys, min_height=min_height)
+        response = await self._ask(self._stub.GetState, request, timeout_ms)
+        commitment = self._verified(response.commitment).commitment
+        if response.height != commitment.height or commitment.height < min_height:
+            raise Malformed(what="answer", field="height", reason="is not what was asked for")
+        return verified_state(response.values, keys=keys, commitment=commitment)
 
     async def swap(self, swap_id: SwapId, *, min_height: int = 0, timeout_ms: int = TIMEOUT_MS) -> RollupSwap:
         """Return what the register and this rollup's escrow say of a swap, proven. Raises `UnknownSwap`."""

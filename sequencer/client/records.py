@@ -1,0 +1,76 @@
+"""What the sequencer's client returns: frozen records, verified before they are made."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from lockstep.block import VerifiedBlock
+from lockstep.settlement_entries import ProvenHeader
+from lockstep.types import BundleId, ChainId, Height, PublicKey
+
+__pure__ = True
+
+KeyAt: TypeAlias = Callable[[Height], PublicKey]
+"""Answers which key signs the header at a height, given all blocks before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a bundle stands in the order."""
+
+    bundle_id: BundleId
+    """The bundle."""
+    height: Height
+    """Its block."""
+    first_index: int
+    """Place of its first transaction in the block, from 0; the others follow it."""
+    count: int
+    """Transactions of the bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A bundle's receipt: it is durable at this place."""
+
+    placement: Placement
+    """Where it stands."""
+    header: ProvenHeader
+    """The header of its block; its log time is `header.header.time_ms`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedBlock:
+    """The next block of a followed chain."""
+
+    block: VerifiedBlock
+    """Header and the entries of the namespaces that were asked for, proven complete."""
+    header: ProvenHeader
+    """The header with its proof."""
+    head_height: Height
+    """Height of the newest block when this one was sent: how far behind the follower is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequencerStatus:
+    """What a sequencer says about itself."""
+
+    chain_id: ChainId
+    """The chain, which is the client's."""
+    head: ProvenHeader | None
+    """The newest block's header; None before the first."""
+    height: Height
+    """Its height; 0 before the first block."""
+    time_ms: int
+    """Its log time; the genesis time before the first block."""
+    first_available_height: Height
+    """The first height that can be had."""
+    read_only_reason: str
+    """Why it only serves reads; empty if it orders."""
+    anchored_height: Height
+    """Height of the last header in the settlement log that it knows of; 0 if none."""
+    heartbeat_ms: int
+    """The longest real time between two of its blocks."""
+    live_bundle_ids: int
+    """Ids of bundles that it remembers now."""
+    engine: str
+    """`embedded` or the name of a replicated engine."""

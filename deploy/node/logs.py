@@ -89,7 +89,10 @@ def configure_logs(settings: LogSettings, *, process: str, stream: TextIO | None
         _show_bytes_as_hex,
     ]
     renderer = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty()) if human else structlog.processors.JSONRenderer()
+        # The usual formatter of tracebacks prints the local variables of every frame, secrets among them.
+        structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if human
+        else structlog.processors.JSONRenderer()
     )
     last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not human:

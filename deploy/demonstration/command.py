@@ -1,0 +1,97 @@
+"""The demo's command: options, the folder that it runs in, and the exit code."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from deploy.demonstration.market import Market
+from deploy.demonstration.narrator import Narrator
+from deploy.demonstration.report import Report, save_json, show
+from deploy.demonstration.story import Story
+from deploy.devnet.audit import PromiseBroken
+from deploy.devnet.clients import connected
+from deploy.devnet.launcher import DevnetFailed, running
+from deploy.devnet.network import create_network
+from deploy.node.failures import ProcessFailure
+from lockstep.errors import LockstepError
+
+_EXPECTED = (DevnetFailed, LockstepError, ProcessFailure, PromiseBroken, TimeoutError)
+"""Failures whose message says it all."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write what was found to FILE, also if it is bad: swaps, transfers and checks.",
+)
+@click.option(
+    "--keep", is_flag=True, help="Keep the folder with genesis, keys, data and logs, and say where."
+)
+def demo(json_file: Path | None, *, keep: bool) -> None:
+    """Run five swaps between two rollups, kill a rollup in the last, and check what is left.
+
+    Starts a settlement log, a sequencer, the rollups alpha and beta, a replica of beta and a bridge
+    coordinator, each a process of its own on a loopback port, and stops them at the end. Takes less than a
+    minute.
+
+    Exits with 0 only if every swap ended as it should, value was conserved, both sides of each swap ended the
+    same way, and the killed rollup came back to the state of its replica.
+
+    FILE is a JSON object: "ok" (what the exit code says), "error", "seconds", "chain_id", and the lists
+    "transfers", "swaps" (number, name, swap_id, outcome, reason, milliseconds, opened_height, decided_height,
+    expected, moved) and "checks" (name, ok, detail). Amounts are decimal texts of base units.
+    """
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
+    sys.exit(0 if run_demo(Console(highlight=False), json_file=json_file, keep=keep) else 1)
+
+
+def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
+    """Run the demo, show and write what it found, and return whether all of it held."""
+    folder = Path(tempfile.mkdtemp(prefix="lockstep-demo-"))
+    report = Report()
+    try:
+        with Narrator(console) as narrator:
+            try:
+                asyncio.run(_run(folder, report, narrator))
+            except Exception as failure:  # noqa: BLE001  # the report says what went wrong, whatever it was
+                report.error = _explain(failure)
+            report.seconds = narrator.seconds
+        console.print()
+        show(report, console)
+        if json_file is not None:
+            save_json(report, json_file)
+    finally:
+        if keep or not report.ok:
+            console.print(f"Genesis, keys, data and logs are in {folder}", soft_wrap=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return report.ok
+
+
+async def _run(folder: Path, report: Report, narrator: Narrator) -> None:
+    network = create_network(folder)
+    report.chain_id = network.genesis.chain_id
+    narrator.chapter("A network of six processes")
+    async with running(network, say=narrator.waiting) as devnet, connected(network) as clients:
+        for name, port in network.ports.items():
+            narrator.line(f"{name}: process {devnet.pid(name)}, port {port}")
+        await Story(devnet, Market(network, clients), report, narrator).tell()
+
+
+def _explain(failure: BaseException) -> str:
+    """Return what a failure says, or where it comes from if it is a defect."""
+    if isinstance(failure, BaseExceptionGroup):
+        return "\n".join(_explain(inner) for inner in failure.exceptions)
+    if isinstance(failure, _EXPECTED):
+        return str(failure)
+    return "".join(traceback.format_exception(failure))

@@ -1,0 +1,196 @@
+"""The processes of a devnet: started, waited for, killed, paused, stopped.
+
+Owns their lifetimes. Does not own what they do, nor the folder that they run in. Invariant: none outlives
+the launcher, whether it ends by itself, by Ctrl-C or by SIGKILL (`deploy.devnet.guard`). No terminal sends
+them its Ctrl-C, so that the launcher stops them in order.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from deploy.devnet.network import PROCESSES, Network, ProcessKind
+from deploy.node.failpoints import FAILPOINTS_VARIABLE
+from deploy.node.settings import ENVIRONMENT_PREFIX
+
+START_MS_MAX: Final = 30_000
+"""How long a process may take until it says that it is ready."""
+
+STOP_MS_MAX: Final = 10_000
+"""How long a process may take to stop when asked to; then it is killed."""
+
+_KIND_OF: Final = {kind.name: kind for kind in PROCESSES}
+_TAIL_LINES: Final = 25
+_GUARD: Final = Path(__file__).with_name("guard.py")
+
+Say = Callable[[str], None]
+"""Is told, in words, what is going on."""
+
+
+class DevnetFailed(Exception):
+    """A process did not do what it was started for; the message names it and ends with its log."""
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+@asynccontextmanager
+async def running(network: Network, *, say: Say = _say_nothing) -> AsyncIterator["Devnet"]:
+    """Run all processes of a network while the `async with` block lasts. Raises DevnetFailed."""
+    guard = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(_GUARD)), stdin=PIPE, process_group=0
+    )
+    devnet = Devnet(network, guard.pid)
+    try:
+        for stage in sorted({kind.stage for kind in PROCESSES}):
+            names = [kind.name for kind in PROCESSES if kind.stage == stage]
+            say(f"starting {', '.join(names)}")
+            for outcome in await asyncio.gather(*map(devnet.start, names), return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        yield devnet
+    finally:
+        try:
+            say("stopping")
+            await devnet.stop()
+        finally:
+            assert guard.stdin is not None, "it was made with a pipe"
+            guard.stdin.close()
+            await guard.wait()
+
+
+class Devnet:
+    """The processes of a network; see `running`."""
+
+    def __init__(self, network: Network, group: int) -> None:
+        self.network = network
+        """The folder that they run in."""
+        self._group = group
+        self._processes: dict[str, Process] = {}
+
+    async def start(self, name: str, *, failpoints: str = "") -> Mapping[str, object]:
+        """Start a process that does not run, and return what it says when it is ready.
+
+        `failpoints` arms points in it, as LOCKSTEP_FAILPOINTS does. Raises DevnetFailed if it ends before it
+        is ready or takes too long; it is killed then.
+        """
+        assert not self.is_running(name), f"{name} runs already"
+        process = await self._spawn(_KIND_OF[name], failpoints)
+        self._processes[name] = process
+        assert process.stdout is not None, "it was made with a pipe"
+        try:
+            async with asyncio.timeout(START_MS_MAX / 1_000):
+                line = await process.stdout.readline()
+        except TimeoutError:
+            await self.kill(name)
+            raise self.failure(name, f"was not ready within {START_MS_MAX} ms") from None
+        if not line:
+            code = await process.wait()
+            raise self.failure(name, f"ended with exit code {code} before it was ready")
+        ready: Mapping[str, object] = json.loads(line)["ready"]
+        return ready
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL a process, paused or not, and wait until it is gone. Nothing if it is gone already."""
+        process = self._processes[name]
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+    async def terminate(self, name: str) -> int:
+        """SIGTERM a process and return its exit code; SIGKILL it after STOP_MS_MAX."""
+        process = self._processes[name]
+        if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_MS_MAX / 1_000):
+                return await process.wait()
+        except TimeoutError:
+            await self.kill(name)
+            return await process.wait()
+
+    async def restart(self, name: str, *, failpoints: str = "") -> Mapping[str, object]:
+        """SIGKILL a process and start it again, on the same data and port."""
+        await self.kill(name)
+        return await self.start(name, failpoints=failpoints)
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP a process: it keeps its connections and answers nothing."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """SIGCONT a process that was paused. Nothing if it runs or is gone."""
+        if self.is_running(name):
+            self._processes[name].send_signal(signal.SIGCONT)
+
+    async def ended(self, name: str) -> int:
+        """Wait until a process ends and return its exit code, or minus the signal that killed it."""
+        return await self._processes[name].wait()
+
+    async def first_ended(self) -> str:
+        """Wait until some process that runs now ends, and return its name."""
+        waits = {
+            asyncio.ensure_future(process.wait()): name
+            for name, process in self._processes.items()
+            if process.returncode is None
+        }
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        return next(waits[wait] for wait in done)
+
+    def is_running(self, name: str) -> bool:
+        """Answer whether a process was started and has not ended."""
+        process = self._processes.get(name)
+        return process is not None and process.returncode is None
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a process that was started."""
+        return self._processes[name].pid
+
+    async def stop(self) -> None:
+        """Stop all processes, the last stage first."""
+        for stage in sorted({kind.stage for kind in PROCESSES}, reverse=True):
+            names = [kind.name for kind in PROCESSES if kind.stage == stage and kind.name in self._processes]
+            await asyncio.gather(*map(self.terminate, names))
+
+    def log_tail(self, name: str, lines: int = _TAIL_LINES) -> str:
+        """Return the last lines of a process's log."""
+        log = self.network.log_file(name)
+        if not log.exists():
+            return "(it has no log)"
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    def failure(self, name: str, what: str) -> DevnetFailed:
+        """Return the error that says what a process did wrong, with the end of its log."""
+        log = self.network.log_file(name)
+        return DevnetFailed(f"{name} {what}; its log, {log}, ends with:\n{self.log_tail(name)}")
+
+    async def _spawn(self, kind: ProcessKind, failpoints: str) -> Process:
+        # The settings file says everything; what the caller's environment sets is for other processes.
+        environ = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+        if failpoints:
+            environ[FAILPOINTS_VARIABLE] = failpoints
+        with self.network.log_file(kind.name).open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                # -P: no folder that happens to be the current one hides a package.
+                *(sys.executable, "-P", "-m", kind.module),
+                *("--config", str(self.network.settings_file(kind.name))),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=log,
+                env=environ,
+                process_group=self._group,
+            )

@@ -86,6 +86,10 @@ REGISTER_RECORDS_MAX: Final = 65_536
 HEADERS_REMEMBERED: Final = 4_096
 """Header hashes that the register keeps for judging attestations."""
 
+ATTESTATIONS_REMEMBERED: Final = 16_384
+"""Attestations that the register keeps whole, to show one beside another that contradicts it. No rule depends
+on it."""
+
 ATTESTATION_ITEMS_MAX: Final = 1_024
 """Verdicts under one attestation's signature."""
 

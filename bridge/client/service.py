@@ -7,7 +7,7 @@ repeating the call is always safe.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Final, Self, TypeVar
 
@@ -17,12 +17,10 @@ from bridge.client.views import (
     BridgeStatus,
     EventView,
     Explanation,
-    Placed,
     RevealPolicy,
     SwapPage,
     SwapPhase,
     SwapView,
-    parse_placed,
     parse_swap,
 )
 from deploy.node.client import Backoff, CallMethod, ClientSettings, connect, error_from_rpc, retrying
@@ -30,8 +28,11 @@ from deploy.node.logs import Secret
 from lockstep.errors import LockstepError, Malformed, Pruned, TimedOut, WrongChain
 from lockstep.genesis import Genesis
 from lockstep.terms import swap_id_of
-from lockstep.types import ChainId, Height, PublicKey, SwapId
+from lockstep.types import ChainId, SwapId
 from lockstep.v1 import bridge_pb2, bridge_pb2_grpc
+from sequencer.client import KeyAt, Ordered
+from sequencer.client.messages import read_header, read_placement
+from sequencer.client.verifying import Verifier
 
 CALL_TIMEOUT_MS: Final = 10_000
 """How long a call may take, repetitions included, unless told otherwise."""
@@ -55,7 +56,7 @@ class BridgeClient:
         genesis: Genesis,
         settings: ClientSettings = _DEFAULT_SETTINGS,
         *,
-        sequencer_key: Callable[[Height], PublicKey] | None = None,
+        sequencer_key: KeyAt | None = None,
     ) -> None:
         """Talk to `target` (`host:port`) about the chain of `genesis`.
 
@@ -63,7 +64,7 @@ class BridgeClient:
         client that outlives a rotation of it must replace.
         """
         self._genesis = genesis
-        self._sequencer_key = sequencer_key or (lambda height: genesis.sequencer)
+        self._verifier = Verifier(genesis.chain_id, sequencer_key or (lambda _: genesis.sequencer))
         self._peer = f"the bridge at {target}"
         self._channel = connect(target, settings)
         self._stub = bridge_pb2_grpc.BridgeStub(self._channel)
@@ -111,17 +112,17 @@ class BridgeClient:
 
     async def reveal(
         self, swap_id: SwapId, preimage: bytes | Secret, *, timeout_ms: int = CALL_TIMEOUT_MS
-    ) -> Placed:
+    ) -> Ordered:
         """Show a swap's preimage, and return where that was ordered."""
         shown = preimage.reveal() if isinstance(preimage, Secret) else preimage
         request = bridge_pb2.RevealRequest(swap_id=swap_id, preimage=shown)
         response = await self._call(self._stub.Reveal, request, timeout_ms)
-        return self._parse_placed(response)
+        return self._parse_ordered(response)
 
-    async def cancel(self, cancel_entry: bytes, *, timeout_ms: int = CALL_TIMEOUT_MS) -> Placed:
+    async def cancel(self, cancel_entry: bytes, *, timeout_ms: int = CALL_TIMEOUT_MS) -> Ordered:
         """Send a signed cancellation (`Trader.sign_cancel`), and return where it was ordered."""
         request = bridge_pb2.CancelRequest(cancel=cancel_entry)
-        return self._parse_placed(await self._call(self._stub.Cancel, request, timeout_ms))
+        return self._parse_ordered(await self._call(self._stub.Cancel, request, timeout_ms))
 
     async def swap(self, swap_id: SwapId, *, timeout_ms: int = CALL_TIMEOUT_MS) -> SwapView:
         """Return how a swap stands. Raises `UnknownSwap`."""
@@ -240,9 +241,11 @@ class BridgeClient:
             method, request, timeout_ms=timeout_ms, peer=self._peer, randomness=self._randomness
         )
 
-    def _parse_placed(self, response: bridge_pb2.RevealResponse | bridge_pb2.CancelResponse) -> Placed:
-        key = self._sequencer_key(Height(response.placement.height))
-        return parse_placed(response.placement, response.header, genesis=self._genesis, sequencer=key)
+    def _parse_ordered(self, response: bridge_pb2.RevealResponse | bridge_pb2.CancelResponse) -> Ordered:
+        placement = read_placement(response.placement)
+        return self._verifier.ordered(
+            placement, read_header(response.header), bundle=placement.bundle_id, count=None
+        )
 
 
 def _expect(view: SwapView, swap_id: SwapId) -> SwapView:

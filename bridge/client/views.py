@@ -1,9 +1,9 @@
 """Swaps as the coordinator tells them.
 
 Owns the parsing of its answers and what can be checked of them without the order: a swap's id is the hash of
-its terms, a shown preimage opens the hashlock, a placement's header is signed. Where a swap *stands* is the
-coordinator's word; whoever needs more asks a rollup for a proof, or follows the order. Invariant: what was
-parsed holds no missing or unknown field.
+its terms, a shown preimage opens the hashlock. Where a swap *stands* is the coordinator's word; whoever needs
+more asks a rollup for a proof, or follows the order. Invariant: what was parsed holds no missing or unknown
+field.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,9 @@ from hashlib import sha256
 from typing import Final, TypeVar
 
 from lockstep.errors import Malformed
-from lockstep.genesis import Genesis
-from lockstep.settlement_entries import ProofKind, ProvenHeader, verify_proven_header
 from lockstep.swap_entries import RejectReason
 from lockstep.terms import Terms, decode_terms, swap_id_of
-from lockstep.types import BundleId, ChainId, Height, PublicKey, SwapId
+from lockstep.types import ChainId, SwapId
 from lockstep.v1 import bridge_pb2, common_pb2
 
 
@@ -174,22 +172,6 @@ class SwapPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """Where an entry was ordered."""
-
-    bundle_id: BundleId
-    """The bundle that it came in."""
-    height: Height
-    """Its block."""
-    first_index: int
-    """Place of the bundle's first transaction."""
-    count: int
-    """Transactions of the bundle."""
-    header: ProvenHeader
-    """The block's header, whose proof was verified."""
-
-
-@dataclass(frozen=True, slots=True)
 class EventView:
     """Something that happened to a swap."""
 
@@ -286,29 +268,6 @@ def parse_swap(message: bridge_pb2.Swap) -> SwapView:
         sequence=message.sequence,
         level=_enum(CommitLevel, message.level, "level"),
         preimage=preimage,
-    )
-
-
-def parse_placed(
-    placement: common_pb2.Placement,
-    header: common_pb2.SignedHeader,
-    *,
-    genesis: Genesis,
-    sequencer: PublicKey,
-) -> Placed:
-    """Return where an entry was ordered. Raises `Malformed`, or `BadSignature` for another key's header."""
-    if header.proof_kind != common_pb2.HEADER_PROOF_KIND_SEQUENCER_SIGNATURE:
-        raise _malformed("header.proof_kind", f"{header.proof_kind} is unknown")
-    proven = ProvenHeader(header.header, header.proof, ProofKind.SEQUENCER_SIGNATURE)
-    if proven.header.chain != genesis.chain_id or proven.header.height != placement.height:
-        raise _malformed("header", "is not the one of the placement's block")
-    verify_proven_header(sequencer, proven)
-    return Placed(
-        BundleId(placement.bundle_id),
-        Height(placement.height),
-        placement.first_index,
-        placement.count,
-        proven,
     )
 
 

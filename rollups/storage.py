@@ -1,0 +1,401 @@
+"""The node's database: what was executed, as rows, and the way back from rows to a running state.
+
+Owns the schema and every statement. Decides nothing. Invariant: after each transaction the rows are those
+of one height, and loading them gives the roots that the commitment of that height names; anything else is
+refused, because it was not written by this software from this order.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deploy.node.database import Database, Row, Statement, open_database
+from deploy.node.failpoints import FAILPOINTS
+from deploy.node.failures import DataRefused
+from lockstep.commitment import (
+    Commitment,
+    commitment_hash,
+    decode_commitment,
+    encode_commitment,
+    seen_hash,
+    seen_key,
+)
+from lockstep.errors import Malformed
+from lockstep.genesis import Genesis
+from lockstep.merkle import AppendTree, Frontier
+from lockstep.receipts import (
+    Receipt,
+    ReceiptCode,
+    TransactionReceipt,
+    decode_receipt,
+    receipt_leaf_hash,
+)
+from lockstep.register import Register, restore, rows
+from lockstep.settlement_entries import ProvenHeader
+from lockstep.types import RollupId, SwapId, TransactionId
+from rollups.runtime import RollupState, genesis_state
+from rollups.state import Changes, MemoryState, map_of
+
+BEFORE_COMMIT: Final = FAILPOINTS.declare(
+    "rollup.block.before_commit", "blocks are executed, nothing of them is durable"
+)
+COMMITTED: Final = FAILPOINTS.declare("rollup.block.committed", "blocks are durable, nobody was told of them")
+POSTING: Final = FAILPOINTS.declare("rollup.commitment.before_store", "a commitment is signed, not durable")
+POSTED: Final = FAILPOINTS.declare("rollup.commitment.stored", "a signed commitment is durable, not sent")
+
+APPLICATION_ID: Final = int.from_bytes(b"Lk-R", "big")
+"""The mark of a rollup node's database."""
+
+PAGE_ROWS: Final = 50_000
+"""Rows that are read at a time while loading."""
+
+_NO_LEG: Final = -1
+"""Stands as the leg of a transaction's receipt."""
+
+SCHEMA: Final = (
+    """
+    CREATE TABLE origin(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        chain BLOB NOT NULL,
+        rollup TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE state(key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE seen(
+        second INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        id BLOB NOT NULL,
+        PRIMARY KEY (second, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE register(key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE receipts(
+        place INTEGER PRIMARY KEY,
+        height INTEGER NOT NULL,
+        subject BLOB NOT NULL,
+        leg INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        receipt BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX receipts_by_subject ON receipts(subject, leg, failed, place);
+    CREATE INDEX receipts_by_height ON receipts(height, place);
+    CREATE TABLE blocks(
+        height INTEGER PRIMARY KEY,
+        header BLOB NOT NULL,
+        proof BLOB NOT NULL,
+        commitment BLOB NOT NULL
+    ) STRICT;
+    CREATE TABLE posted(
+        height INTEGER PRIMARY KEY,
+        attester BLOB NOT NULL,
+        commitment_hash BLOB NOT NULL,
+        entry BLOB NOT NULL,
+        log_index INTEGER
+    ) STRICT;
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """What is kept of an executed block."""
+
+    header: ProvenHeader
+    """Its signed header."""
+    commitment: Commitment
+    """The commitment after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Everything that some consecutive blocks changed, to be written as one transaction."""
+
+    changes: Changes
+    """Values and seen ids."""
+    register_rows: Iterable[tuple[bytes, bytes | None]]
+    """Rows of the register to be set, or with None removed."""
+    first_receipt: int
+    """Index of the first of `receipts` among all of the rollup."""
+    receipts: Sequence[bytes]
+    """The blocks' receipts, in order."""
+    blocks: Sequence[StoredBlock]
+    """The blocks, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a node starts from."""
+
+    state: RollupState
+    """The rollup after the last executed block."""
+    memory: MemoryState
+    """All its values and seen ids."""
+    receipts: AppendTree
+    """All its receipts' hashes."""
+    block: StoredBlock | None
+    """The last executed block; None before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostedEntry:
+    """A commitment that was signed for the settlement log."""
+
+    height: int
+    """Its height."""
+    commitment_hash: bytes
+    """The 32 bytes that name it."""
+    entry: bytes
+    """The entry of the log, as signed."""
+    log_index: int | None
+    """Where it stands in the log; None while that is not known."""
+
+
+class Storage:
+    """The open database of a node; see `open_storage`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, genesis: Genesis, rollup: RollupId) -> Loaded:
+        """Return what was stored last, genesis if nothing was. Raises DataRefused if it does not hold."""
+        await self._claim(genesis, rollup)
+        register = await self._load_register(genesis)
+        memory = MemoryState()
+        async for key, value in self._pages(_STATE_PAGE, (b"",), keys=1):
+            memory.values[key] = value
+        await self._load_seen(memory)
+        leaves = [
+            receipt_leaf_hash(receipt) async for _, receipt in self._pages(_RECEIPTS_PAGE, (-1,), keys=1)
+        ]
+        state = RollupState(rollup, register, map_of(memory.values.items()), Frontier().extend(leaves))
+        block = await self.block(state.height) if state.height else None
+        self._verify(genesis, state, block)
+        return Loaded(state, memory, AppendTree(leaves), block)
+
+    async def save(self, delta: Delta, memory: MemoryState) -> None:
+        """Write what some blocks changed, all of it or nothing; `memory` is the state before them."""
+        puts = [(key, value) for key, value in delta.changes.values.items() if value is not None]
+        removals = [(key,) for key, value in delta.changes.values.items() if value is None]
+        seen = [
+            (second, len(memory.seen.get(second, ())) + place, each)
+            for second, ids in delta.changes.seen.items()
+            for place, each in enumerate(ids)
+        ]
+        statements: list[Statement] = [
+            (_STATE_PUT, puts),
+            (_STATE_REMOVE, removals),
+            (_SEEN_FORGET, [(second,) for second in delta.changes.forgotten]),
+            (_SEEN_ADD, seen),
+            *_register_statements(delta.register_rows),
+            (
+                _RECEIPT_ADD,
+                [
+                    _receipt_row(delta.first_receipt + place, receipt)
+                    for place, receipt in enumerate(delta.receipts)
+                ],
+            ),
+            (_BLOCK_ADD, [_block_row(block) for block in delta.blocks]),
+        ]
+        FAILPOINTS.reach(BEFORE_COMMIT)
+        await self._database.transact([statement for statement in statements if statement[1]])
+        FAILPOINTS.reach(COMMITTED)
+
+    async def block(self, height: int) -> StoredBlock | None:
+        """Return an executed block; None if it was not executed yet."""
+        row = await self._database.read_one(
+            "SELECT header, proof, commitment FROM blocks WHERE height = ?", (height,)
+        )
+        return None if row is None else StoredBlock(ProvenHeader(row[0], row[1]), decode_commitment(row[2]))
+
+    async def receipt_of_transaction(self, subject: TransactionId) -> tuple[int, bytes] | None:
+        """Return index and bytes of a transaction's receipt: the first that acted, else that failed."""
+        return await self._first_receipt(subject, _NO_LEG)
+
+    async def receipt_of_leg(self, swap_id: SwapId, leg: int) -> tuple[int, bytes] | None:
+        """Return index and bytes of a leg's newest settlement: a swap may be opened again."""
+        row = await self._database.read_one(
+            "SELECT place, receipt FROM receipts WHERE subject = ? AND leg = ? ORDER BY place DESC LIMIT 1",
+            (swap_id, leg),
+        )
+        return None if row is None else (row[0], row[1])
+
+    async def receipts_from(self, index: int, count: int) -> list[tuple[int, int, bytes]]:
+        """Return index, height and bytes of at most `count` receipts from an index on."""
+        found = await self._database.read(
+            "SELECT place, height, receipt FROM receipts WHERE place >= ? ORDER BY place LIMIT ?",
+            (index, count),
+        )
+        return [(place, height, receipt) for place, height, receipt in found]
+
+    async def first_receipt_at(self, height: int) -> int | None:
+        """Return the index of the first receipt of a height or a later one; None if there is none yet."""
+        row = await self._database.read_one(
+            "SELECT place FROM receipts WHERE height >= ? ORDER BY height, place LIMIT 1", (height,)
+        )
+        return None if row is None else row[0]
+
+    async def last_posted(self, attester: bytes) -> PostedEntry | None:
+        """Return the newest commitment that a key signed for the log."""
+        row = await self._database.read_one(
+            "SELECT height, commitment_hash, entry, log_index FROM posted WHERE attester = ? "
+            "ORDER BY height DESC LIMIT 1",
+            (attester,),
+        )
+        return None if row is None else PostedEntry(*row)
+
+    async def posted_at(self, height: int) -> bytes | None:
+        """Return the signed entry for the log of a height, if one was made."""
+        row = await self._database.read_one("SELECT entry FROM posted WHERE height = ?", (height,))
+        return None if row is None else row[0]
+
+    async def save_posted(self, attester: bytes, posted: PostedEntry) -> None:
+        """Keep a signed commitment, before it is sent."""
+        row = (posted.height, attester, posted.commitment_hash, posted.entry, posted.log_index)
+        FAILPOINTS.reach(POSTING)
+        await self._database.transact([(_POSTED_ADD, [row])])
+        FAILPOINTS.reach(POSTED)
+
+    async def save_log_index(self, height: int, log_index: int) -> None:
+        """Keep where the log has a commitment."""
+        await self._database.transact(
+            [("UPDATE posted SET log_index = ? WHERE height = ?", [(log_index, height)])]
+        )
+
+    async def _claim(self, genesis: Genesis, rollup: RollupId) -> None:
+        """Make a new database this rollup's, or see that it is."""
+        origin = await self._database.read_one("SELECT chain, rollup FROM origin")
+        if origin is None:
+            state, changes = genesis_state(genesis, rollup)
+            await self._database.transact(
+                [
+                    (
+                        "INSERT INTO origin(id, chain, rollup) VALUES (1, ?, ?)",
+                        [(genesis.chain_id, rollup)],
+                    ),
+                    (_STATE_PUT, [(key, value) for key, value in changes.values.items() if value]),
+                    *_register_statements(rows(None, state.register)),
+                ]
+            )
+        elif origin != (genesis.chain_id, rollup):
+            raise DataRefused(
+                f"the data is of rollup {origin[1]} on chain {origin[0].hex()}, the settings say {rollup} "
+                f"on {genesis.chain_id.hex()}; correct the settings, or give another data folder"
+            )
+
+    async def _load_register(self, genesis: Genesis) -> Register:
+        found = [(key, value) async for key, value in self._pages(_REGISTER_PAGE, (b"",), keys=1)]
+        try:
+            return restore(genesis, found)
+        except Malformed as error:
+            raise _damaged(f"the register's rows cannot be read: {error.message}") from error
+
+    async def _load_seen(self, memory: MemoryState) -> None:
+        hashes: dict[int, bytes] = {}
+        async for second, _, each in self._pages(_SEEN_PAGE, (-1, -1), keys=2):
+            memory.seen.setdefault(second, set()).add(each)
+            hashes[second] = seen_hash(hashes.get(second), each)
+        stored = {
+            int.from_bytes(key[1:], "big"): value
+            for key, value in memory.values.items()
+            if key[:1] == seen_key(0)[:1]
+        }
+        if hashes != stored:
+            raise _damaged("the seen ids are not those under the state's root")
+
+    def _verify(self, genesis: Genesis, state: RollupState, block: StoredBlock | None) -> None:
+        """Insist that what was loaded makes the commitment that was stored with it."""
+        if block is None:
+            start, _ = genesis_state(genesis, state.rollup)
+            if state.height or state.commitment != start.commitment:
+                raise _damaged("its last block is missing")
+        elif state.commitment != block.commitment:
+            raise _damaged(
+                f"the rows at height {state.height} make commitment "
+                f"{commitment_hash(state.commitment).hex()}, stored is "
+                f"{commitment_hash(block.commitment).hex()}"
+            )
+
+    async def _first_receipt(self, subject: bytes, leg: int) -> tuple[int, bytes] | None:
+        row = await self._database.read_one(
+            "SELECT place, receipt FROM receipts WHERE subject = ? AND leg = ? "
+            "ORDER BY failed, place LIMIT 1",
+            (subject, leg),
+        )
+        return None if row is None else (row[0], row[1])
+
+    async def _pages(self, sql: str, start: tuple[int | bytes, ...], *, keys: int) -> AsyncIterator[Row]:
+        """Yield all rows of a query that continues after the keys in a row's first columns."""
+        after = start
+        while True:
+            page = await self._database.read(sql, (*after, PAGE_ROWS))
+            for row in page:
+                yield row
+            if len(page) < PAGE_ROWS:
+                return
+            after = page[-1][:keys]
+
+
+@asynccontextmanager
+async def open_storage(path: Path) -> AsyncIterator[Storage]:
+    """Open the node's database while the `async with` block lasts; raises as `open_database`."""
+    async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
+        yield Storage(database)
+
+
+_STATE_PUT: Final = (
+    "INSERT INTO state(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
+)
+_STATE_REMOVE: Final = "DELETE FROM state WHERE key = ?"
+_STATE_PAGE: Final = "SELECT key, value FROM state WHERE key > ? ORDER BY key LIMIT ?"
+_SEEN_ADD: Final = "INSERT INTO seen(second, position, id) VALUES (?, ?, ?)"
+_SEEN_FORGET: Final = "DELETE FROM seen WHERE second = ?"
+_SEEN_PAGE: Final = (
+    "SELECT second, position, id FROM seen WHERE (second, position) > (?, ?) "
+    "ORDER BY second, position LIMIT ?"
+)
+_REGISTER_PUT: Final = (
+    "INSERT INTO register(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
+)
+_REGISTER_REMOVE: Final = "DELETE FROM register WHERE key = ?"
+_REGISTER_PAGE: Final = "SELECT key, value FROM register WHERE key > ? ORDER BY key LIMIT ?"
+_RECEIPT_ADD: Final = (
+    "INSERT INTO receipts(place, height, subject, leg, failed, receipt) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_RECEIPTS_PAGE: Final = "SELECT place, receipt FROM receipts WHERE place > ? ORDER BY place LIMIT ?"
+_BLOCK_ADD: Final = "INSERT INTO blocks(height, header, proof, commitment) VALUES (?, ?, ?, ?)"
+_POSTED_ADD: Final = (
+    "INSERT INTO posted(height, attester, commitment_hash, entry, log_index) VALUES (?, ?, ?, ?, ?)"
+)
+
+_ACTED: Final = (ReceiptCode.OK, ReceiptCode.LOCK_REJECTED)
+"""Codes of transactions that did something."""
+
+
+def _register_statements(changed: Iterable[tuple[bytes, bytes | None]]) -> list[Statement]:
+    found = list(changed)
+    return [
+        (_REGISTER_REMOVE, [(key,) for key, value in found if value is None]),
+        (_REGISTER_PUT, [(key, value) for key, value in found if value is not None]),
+    ]
+
+
+def _receipt_row(place: int, encoded: bytes) -> tuple[int, int, bytes, int, int, bytes]:
+    receipt: Receipt = decode_receipt(encoded)
+    if isinstance(receipt, TransactionReceipt):
+        return place, receipt.height, receipt.subject, _NO_LEG, int(receipt.code not in _ACTED), encoded
+    return place, receipt.height, receipt.subject, receipt.leg, 0, encoded
+
+
+def _block_row(block: StoredBlock) -> tuple[int, bytes, bytes, bytes]:
+    return (
+        block.commitment.height,
+        block.header.encoded,
+        block.header.proof,
+        encode_commitment(block.commitment),
+    )
+
+
+def _damaged(what: str) -> DataRefused:
+    return DataRefused(
+        f"the data does not hold: {what}; delete the data folder, and the node rebuilds it from the order"
+    )

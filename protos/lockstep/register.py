@@ -1,10 +1,10 @@
 """The swap register: how the order decides every swap, once, for all its legs.
 
-Every process that cares computes the same register from the system namespaces and the headers. Owns what an
-entry of `_swap` must be to count, and the order of work in a block; the life of a swap is the table of
-`lockstep.register_table`, its record is `lockstep.register_records`'. Specification: protos/README.md,
-section 8. Invariants: a swap is decided at most once, at the first position that decides it; a decided record
-never changes; equal orders give equal roots.
+Every process that cares computes the same register from the system namespaces and the headers. Owns the order
+of work in a block and what an entry does; what it must be to count is `lockstep.register_rules`', the life of
+a swap is the table of `lockstep.register_table`, its record is `lockstep.register_records`'. Specification:
+protos/README.md, section 8. Invariants: a swap is decided at most once, at the first position that decides
+it; a decided record never changes; equal orders give equal roots.
 
 The order of work in a block
 ----------------------------
@@ -17,27 +17,18 @@ The order of work in a block
 3. The block's entries of `_swap` and `_registry`, in order of their index. Registry entries are judged now
    and hold from a later block on.
 
-Entries that are malformed or useless change nothing, for everybody alike. The first rule broken counts:
+An entry that counts (`lockstep.register_rules`) acts at once; every other one changes nothing. Items of an
+attestation act one by one, in their order; those that do not count are skipped.
 
-    Open      layout, chain, not recorded, lock_by_ms, expires_ms, kinds of legs, rollups ACTIVE, room
-    Attest    layout, chain, executed height below this one, its header hash, signature, any item counts
-    an item   recorded, leg is the rollup's, executed height from the opening on, key in the leg's set, key
-              has not voted on the leg, undecided
-    Reveal    layout, recorded, undecided and not revealed, SHA-256(preimage) = hashlock
-    Cancel    layout, chain, recorded, undecided and not revealed, signature
-
-Items of an attestation are judged and act one by one, in their order; those that do not count are skipped.
 A full register makes room for an Open by dropping the decided swap that was opened first, else by aborting
 (CROWDED_OUT) and dropping the one that was opened first among those without an attested leg, else not at all.
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Final
 
 from lockstep import limits, registry
 from lockstep.errors import Malformed
-from lockstep.hashing import SIGN_ATTESTATION, SIGN_CANCEL
 from lockstep.register_draft import Draft
 from lockstep.register_records import (
     BLOCK_OPENING,
@@ -55,6 +46,7 @@ from lockstep.register_records import (
     step,
     vote,
 )
+from lockstep.register_rules import counting, standing_of, why_not_of_this_chain, why_useless
 from lockstep.register_state import (
     BlockInput,
     Contradicted,
@@ -71,8 +63,7 @@ from lockstep.register_state import (
     input_of,
 )
 from lockstep.register_store import restore, rows
-from lockstep.register_table import Input, OutcomeReason, Phase, why_no_op
-from lockstep.signing import verify
+from lockstep.register_table import Input, OutcomeReason, Phase
 from lockstep.swap_entries import (
     Attest,
     Attestation,
@@ -83,8 +74,7 @@ from lockstep.swap_entries import (
     SwapEntry,
     decode_swap_entry,
 )
-from lockstep.terms import LegKind
-from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height
+from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, SwapId
 
 __pure__ = True
 __all__ = [
@@ -174,7 +164,7 @@ def useless_reasons(
     _open_block(draft)
     reasons = []
     for index, entry in enumerate(entries):
-        reasons.append(_why_useless(draft, entry))
+        reasons.append(why_useless(draft, entry))
         if reasons[-1] is None:
             _act(draft, Place(height, index), entry, b"")
     return reasons
@@ -201,10 +191,12 @@ def _open_block(draft: Draft) -> None:
     for record in draft.due():
         if record.is_terminal:
             _drop(draft, record)
-        elif draft.before.time_ms < record.terms.lock_by_ms:
-            _put(draft, step(record, Input.LOCK_BY, opening, record.missing_legs))
-        else:
-            _put(draft, step(record, Input.EXPIRY, opening))
+            continue
+        if draft.before.time_ms < record.terms.lock_by_ms:
+            record = step(record, Input.LOCK_BY, opening, record.missing_legs)
+        if draft.time_ms >= record.terms.expires_ms and not record.is_terminal:
+            record = step(record, Input.EXPIRY, opening)
+        _put(draft, record)
 
 
 def _apply_swap_entry(draft: Draft, index: int, payload: bytes) -> None:
@@ -216,7 +208,7 @@ def _apply_swap_entry(draft: Draft, index: int, payload: bytes) -> None:
     place = Place(draft.height, index)
     if isinstance(entry, Attest):
         _show_contradictions(draft, entry, payload)
-    reason = _why_useless(draft, entry)
+    reason = why_useless(draft, entry)
     if reason is None:
         _act(draft, place, entry, payload)
     else:
@@ -230,113 +222,6 @@ def _apply_registry_entry(draft: Draft, index: int, payload: bytes) -> None:
         draft.events.append(Ignored(index, event.reason) if ignored else RegistryChanged(event))
 
 
-# --- what an entry must be to count -------------------------------------------------------------------------
-
-
-def _why_useless(draft: Draft, entry: SwapEntry) -> str | None:
-    """Return the first rule that an entry breaks, in words; None if it counts."""
-    match entry:
-        case Open():
-            return _why_no_open(draft, entry)
-        case Attest():
-            return _why_no_attest(draft, entry)
-        case Reveal():
-            return _why_no_reveal(draft, entry)
-        case Cancel():
-            return _why_no_cancel(draft, entry)
-
-
-def _why_no_open(draft: Draft, entry: Open) -> str | None:
-    terms, now_ms = entry.terms, draft.time_ms
-    if terms.chain != draft.registry.chain_id:
-        return "the terms are for another chain"
-    if entry.swap_id in draft.records:
-        return "the swap is recorded already"
-    if not now_ms < terms.lock_by_ms <= now_ms + limits.LOCK_WINDOW_MS_MAX:
-        ahead_ms = terms.lock_by_ms - now_ms
-        return f"lock_by_ms lies {ahead_ms} ms ahead, allowed are 1 to {limits.LOCK_WINDOW_MS_MAX}"
-    if terms.expires_ms > now_ms + limits.EXPIRY_MS_MAX:
-        ahead_ms = terms.expires_ms - now_ms
-        return f"expires_ms lies {ahead_ms} ms ahead, allowed are at most {limits.EXPIRY_MS_MAX}"
-    for place, leg in enumerate(terms.legs):
-        if leg.kind != LegKind.TRANSFER:
-            return f"leg {place} is a {leg.kind.name}, which these rules do not know"
-    for place, leg in enumerate(terms.legs):
-        if not draft.registry.is_open_for(leg.rollup):
-            return f"leg {place} names rollup {leg.rollup}, which is not registered and ACTIVE"
-    if draft.is_full and draft.victim() is None:
-        return "the register is full of swaps with attested legs"
-    return None
-
-
-def _why_no_attest(draft: Draft, entry: Attest) -> str | None:
-    reason = _why_not_of_this_chain(draft, entry)
-    if reason is not None:
-        return reason
-    reasons = [_why_void(draft, entry.attestation, item) for item in entry.attestation.items]
-    return None if None in reasons else reasons[0]
-
-
-def _why_not_of_this_chain(draft: Draft, entry: Attest) -> str | None:
-    attestation = entry.attestation
-    if attestation.chain != draft.registry.chain_id:
-        return "the attestation is for another chain"
-    if attestation.executed_height >= draft.height:
-        return f"executed height {attestation.executed_height} is not below the block's"
-    expected = draft.before.header_hash_at(attestation.executed_height)
-    if expected is None:
-        return f"executed height {attestation.executed_height} lies too far back; sign again at a newer one"
-    if attestation.header_hash != expected:
-        return f"the chain has another header at executed height {attestation.executed_height}"
-    if not verify(SIGN_ATTESTATION, attestation.attester, entry.body, entry.signature):
-        return f"the attestation is not signed by {attestation.attester.hex()}"
-    return None
-
-
-def _why_void(draft: Draft, attestation: Attestation, item: AttestItem) -> str | None:
-    """Return why an item of an attestation, itself of this chain, does not count; None if it does."""
-    record = draft.records.get(item.swap_id)
-    if record is None:
-        return "no such swap is recorded"
-    if item.leg >= len(record.legs) or record.terms.legs[item.leg].rollup != attestation.rollup:
-        return f"the swap has no leg {item.leg} on {attestation.rollup}"
-    if attestation.executed_height < record.opened_height:
-        return f"executed height {attestation.executed_height} lies before the swap's opening"
-    leg = record.legs[item.leg]
-    key_index = leg.place_of(attestation.attester)
-    if key_index is None:
-        return f"the attester is not in the set of leg {item.leg}"
-    if leg.vote_of(key_index) is not None:
-        return f"the attester has voted on leg {item.leg} already; its first verdict stands"
-    return why_no_op(record.phase, Input.VOTE)
-
-
-def _why_no_reveal(draft: Draft, entry: Reveal) -> str | None:
-    record = draft.records.get(entry.swap_id)
-    if record is None:
-        return "no such swap is recorded"
-    reason = why_no_op(record.phase, Input.REVEAL)
-    if reason is not None:
-        return reason
-    if sha256(entry.preimage).digest() != record.terms.hashlock:
-        return "the preimage is not the hashlock's"
-    return None
-
-
-def _why_no_cancel(draft: Draft, entry: Cancel) -> str | None:
-    if entry.chain != draft.registry.chain_id:
-        return "the cancellation is for another chain"
-    record = draft.records.get(entry.swap_id)
-    if record is None:
-        return "no such swap is recorded"
-    reason = why_no_op(record.phase, Input.CANCEL)
-    if reason is not None:
-        return reason
-    if not verify(SIGN_CANCEL, record.terms.revealer, entry.body, entry.signature):
-        return "the cancellation is not signed by the terms' revealer"
-    return None
-
-
 # --- what an entry that counts does -------------------------------------------------------------------------
 
 
@@ -347,11 +232,11 @@ def _act(draft: Draft, place: Place, entry: SwapEntry, payload: bytes) -> None:
         case Attest():
             _attest(draft, place, entry.attestation, payload)
         case Reveal():
-            record = reveal(draft.records[entry.swap_id], entry.preimage, place)
+            record = reveal(_recorded(draft, entry.swap_id), entry.preimage, place)
             draft.events.append(Revealed(record))
             _put(draft, record)
         case Cancel():
-            _put(draft, step(draft.records[entry.swap_id], Input.CANCEL, place))
+            _put(draft, step(_recorded(draft, entry.swap_id), Input.CANCEL, place))
 
 
 def _open(draft: Draft, place: Place, entry: Open) -> None:
@@ -372,43 +257,42 @@ def _open(draft: Draft, place: Place, entry: Open) -> None:
 def _attest(draft: Draft, place: Place, attestation: Attestation, payload: bytes) -> None:
     draft.remember(place, payload)
     for item in attestation.items:
-        if _why_void(draft, attestation, item) is None:
-            record = draft.records[item.swap_id]
-            key_index = record.legs[item.leg].attesters.keys.index(attestation.attester)
-            cast = Vote(key_index, item.verdict, item.reason)
-            record = vote(record, item.leg, cast, place)
-            draft.events.append(Voted(record, item.leg, cast))
-            _put(draft, record)
+        standing = counting(draft, attestation, item)
+        if isinstance(standing, str):
+            continue
+        cast = Vote(standing.key_index, item.verdict, item.reason)
+        record = vote(standing.record, item.leg, cast, place)
+        draft.events.append(Voted(record, item.leg, cast))
+        _put(draft, record)
 
 
 def _show_contradictions(draft: Draft, entry: Attest, payload: bytes) -> None:
-    """Tell of each earlier attestation, of the same key and this chain, with another verdict on some leg."""
-    if _why_not_of_this_chain(draft, entry) is not None:
-        return
-    attestation, shown = entry.attestation, set()
-    for item in attestation.items:
-        place = _contradicted_by(draft, attestation, item)
-        first = None if place is None or place in shown else draft.attestation(place)
-        if place is not None and first is not None:
-            shown.add(place)
-            draft.events.append(Contradicted(first, payload))
+    """Tell of every earlier attestation of the same key that says otherwise of a leg, if this one is genuine.
+
+    It makes no difference whether the swap is decided by now.
+    """
+    found = (_contradicted_by(draft, entry.attestation, item) for item in entry.attestation.items)
+    places = dict.fromkeys(place for place in found if place is not None)
+    if places and why_not_of_this_chain(draft, entry) is None:
+        firsts = (draft.attestation(place) for place in places)
+        draft.events += [Contradicted(first, payload) for first in firsts if first is not None]
 
 
 def _contradicted_by(draft: Draft, attestation: Attestation, item: AttestItem) -> Place | None:
-    """Return where the verdict was ordered that an item contradicts; None if it contradicts none."""
-    record = draft.records.get(item.swap_id)
-    if record is None or item.leg >= len(record.legs):
+    """Return where the attester's verdict that an item contradicts was ordered; None if there is none."""
+    standing = standing_of(draft, attestation, item)
+    if isinstance(standing, str) or standing.vote is None:
         return None
-    leg = record.legs[item.leg]
-    is_judged = (
-        record.terms.legs[item.leg].rollup == attestation.rollup
-        and attestation.executed_height >= record.opened_height
-    )
-    for cast, place in zip(leg.votes, leg.places, strict=True):
-        is_same_key = leg.attesters.keys[cast.key_index] == attestation.attester
-        if is_judged and is_same_key and (cast.verdict, cast.reason) != (item.verdict, item.reason):
-            return place
-    return None
+    said = (standing.vote.verdict, standing.vote.reason)
+    leg = standing.record.legs[item.leg]
+    return None if said == (item.verdict, item.reason) else leg.place_of(standing.vote)
+
+
+def _recorded(draft: Draft, swap_id: SwapId) -> SwapRecord:
+    record = draft.record(swap_id)
+    if record is None:
+        raise AssertionError(f"swap {swap_id.hex()} is not recorded, although an entry on it counts")
+    return record
 
 
 def _put(draft: Draft, record: SwapRecord) -> None:

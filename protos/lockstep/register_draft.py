@@ -1,9 +1,9 @@
-"""The register while a block is applied to it: a private copy that changes in place.
+"""The register while a block is applied to it: what changes, beside the register that it changes.
 
-Owns the bookkeeping that keeps a block's cost in proportion to its entries: what is copied, and when; the
-alarms; the tree's update; whose place a new swap takes in a full register. Knows no rule of entries.
-Invariant: the register that it was made from stays as it was, and the indexes of the one that `finish`
-returns agree with its records.
+Owns the bookkeeping that keeps a block's cost in proportion to its entries: nothing is copied before
+`finish`, and then once; the alarms; the tree's update; whose place a new swap takes in a full register. Knows
+no rule of entries. Invariant: the register that it was made from stays as it was, and the indexes of the one
+that `finish` returns agree with its records.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ __pure__ = True
 
 
 class Draft:
-    """A register in the making. What is not changed is not copied."""
+    """A register in the making."""
 
     def __init__(self, before: Register, height: Height, time_ms: int) -> None:
         """Start from a register, for a block at `height` and log time `time_ms`."""
@@ -31,131 +31,135 @@ class Draft:
         self.time_ms = time_ms
         self.registry = before.registry
         self.events: list[RegisterEvent] = []
-        self.records: Mapping[SwapId, SwapRecord] = before.records
-        self._own_records: dict[SwapId, SwapRecord] | None = None
-        self._alarms: dict[int, Set[SwapId]] = {}
-        self._own_alarms: dict[int, set[SwapId]] = {}
+        self._touched: dict[SwapId, SwapRecord | None] = {}
+        self._count = len(before.records)
         self._attestations: dict[Place, bytes] = {}
-        self._changed: set[SwapId] = set()
         self._victims: Victims | None = None
 
     # --- reading
 
+    def record(self, swap_id: SwapId) -> SwapRecord | None:
+        """Return a swap's record as it is now; None if there is none."""
+        if swap_id in self._touched:
+            return self._touched[swap_id]
+        return self.before.records.get(swap_id)
+
     def due(self) -> list[SwapRecord]:
-        """Return the records whose alarm has come, in order of opening, and clear these alarms."""
-        alarms, first_ms = self.before.alarms, self.before.time_ms + 1
-        span_ms = range(first_ms, self.time_ms + 1)
+        """Return the records whose alarm comes with this block, in order of opening."""
+        alarms = self.before.alarms
+        span_ms = range(self.before.time_ms + 1, self.time_ms + 1)
         # Each millisecond is looked at once in a chain's life, so a block costs what it advances; only who
         # asks far ahead of the register (a lagging client) walks the alarms instead.
         reached = [ms for ms in (span_ms if len(span_ms) < len(alarms) else alarms) if ms in span_ms]
-        rung = [ms for ms in reached if ms in alarms]
-        if rung:
-            self._own()
-        due = [self.records[swap_id] for ms in rung for swap_id in self._alarms.pop(ms)]
+        due = [self.before.records[swap_id] for ms in reached for swap_id in alarms.get(ms, ())]
         return sorted(due, key=lambda record: record.opened)
 
     def victim(self) -> SwapRecord | None:
-        """Return whose place a new swap would take: the oldest decided one, else the oldest without an
-        attested leg; None if every swap is undecided with an attested leg.
-        """  # noqa: D205 - one sentence
+        """Return whose place a new swap takes; None if all swaps are undecided with an attested leg."""
         if self._victims is None:
-            self._victims = Victims(self.records)
-        return self._victims.first(self.records)
+            self._victims = Victims(self._records())
+        return self._victims.first(self)
 
     @property
     def is_full(self) -> bool:
         """Whether a new swap needs another one's place."""
-        return len(self.records) >= limits.REGISTER_RECORDS_MAX
-
-    # --- changing
-
-    def add(self, record: SwapRecord) -> None:
-        """Put a new swap at the end."""
-        if record.swap_id in self.records or self.is_full:
-            raise AssertionError(f"there is no place for swap {record.swap_id.hex()}")
-        self._own()[record.swap_id] = record
-        self._set_alarm(record)
-        self._changed.add(record.swap_id)
-        if self._victims is not None:
-            self._victims.add(record)
-
-    def put(self, record: SwapRecord) -> None:
-        """Put a recorded swap's next record in the place of the one before."""
-        before = self.records[record.swap_id]
-        if before.is_terminal:
-            raise AssertionError(f"swap {record.swap_id.hex()} is decided, its record never changes again")
-        self._own()[record.swap_id] = record
-        if alarm_ms(before, self.time_ms) != alarm_ms(record, self.time_ms):
-            self._clear_alarm(before)
-        self._set_alarm(record)
-        if record is not before:
-            self._changed.add(record.swap_id)
-        if self._victims is not None and record.is_terminal:
-            self._victims.add(record)
-
-    def drop(self, record: SwapRecord) -> None:
-        """Remove a decided swap."""
-        if not record.is_terminal:
-            raise AssertionError(f"swap {record.swap_id.hex()} is undecided and cannot be dropped")
-        del self._own()[record.swap_id]
-        self._clear_alarm(record)
-        self._changed.add(record.swap_id)
-
-    def remember(self, place: Place, attestation: bytes) -> None:
-        """Keep an attestation of which a vote counted."""
-        self._attestations[place] = attestation
+        return self._count >= limits.REGISTER_RECORDS_MAX
 
     def attestation(self, place: Place) -> bytes | None:
         """Return the attestation that was ordered at a place; None if it is forgotten."""
         return self._attestations.get(place) or self.before.attestations.get(place)
 
+    # --- changing
+
+    def add(self, record: SwapRecord) -> None:
+        """Put a new swap at the end."""
+        if self.is_full or self.record(record.swap_id) is not None:
+            raise AssertionError(f"there is no place for swap {record.swap_id.hex()}")
+        self._touched[record.swap_id] = record
+        self._count += 1
+        if self._victims is not None:
+            self._victims.add(record)
+
+    def put(self, record: SwapRecord) -> None:
+        """Put a recorded swap's next record in the place of the one before."""
+        before = self.record(record.swap_id)
+        if before is None or before.is_terminal or before.opened != record.opened:
+            raise AssertionError(f"swap {record.swap_id.hex()} has no record that may change")
+        self._touched[record.swap_id] = record
+        if self._victims is not None and record.is_terminal:
+            self._victims.add(record)
+
+    def drop(self, record: SwapRecord) -> None:
+        """Remove a decided swap."""
+        if not record.is_terminal or self.record(record.swap_id) is not record:
+            raise AssertionError(f"swap {record.swap_id.hex()} is not one that may be dropped")
+        self._touched[record.swap_id] = None
+        self._count -= 1
+
+    def remember(self, place: Place, attestation: bytes) -> None:
+        """Keep an attestation of which a vote counted."""
+        self._attestations[place] = attestation
+
+    # --- the end
+
     def finish(self, header_hash: HeaderHash) -> Register:
         """Return the register after the block."""
         header_hashes = {**self.before.header_hashes, self.height: header_hash}
         header_hashes.pop(Height(self.height - limits.HEADERS_REMEMBERED), None)
-        after = replace(
+        records = self.before.records
+        changed = {each for each, record in self._touched.items() if record is not records.get(each)}
+        return replace(
             self.before,
             registry=self.registry,
+            records=self._records(),
             height=self.height,
             header_hash=header_hash,
             time_ms=self.time_ms,
             header_hashes=header_hashes,
-            changed=self._changed,
-        )
-        if self._own_records is None:
-            return after
-        return replace(
-            after,
-            records=self._own_records,
             attestations=self._remembered(),
-            merkle_map=self.before.merkle_map.update(map(self._leaf_of, self._changed)),
-            alarms={ms: swap_ids for ms, swap_ids in self._alarms.items() if swap_ids},
+            merkle_map=self.before.merkle_map.update(map(self._leaf_of, changed)),
+            alarms=self._alarms(),
+            changed=changed,
         )
 
-    # --- within
+    def _records(self) -> Mapping[SwapId, SwapRecord]:
+        if not self._touched:
+            return self.before.records
+        records, opened = dict(self.before.records), []
+        for swap_id, record in self._touched.items():
+            old = records.get(swap_id)
+            if old is not None and record is not None and old.opened == record.opened:
+                records[swap_id] = record
+                continue
+            if old is not None:
+                del records[swap_id]
+            if record is not None:
+                opened.append(record)
+        records.update((each.swap_id, each) for each in sorted(opened, key=lambda record: record.opened))
+        return records
 
-    def _own(self) -> dict[SwapId, SwapRecord]:
-        if self._own_records is None:
-            self._own_records = dict(self.before.records)
-            self.records = self._own_records
-            self._alarms = dict(self.before.alarms)
-        return self._own_records
+    def _alarms(self) -> Mapping[int, Set[SwapId]]:
+        if not self._touched:
+            return self.before.alarms
+        alarms, own = dict(self.before.alarms), dict[int, set[SwapId]]()
 
-    def _set_alarm(self, record: SwapRecord) -> None:
-        ms = alarm_ms(record, self.time_ms)
-        if record.swap_id not in self._alarms.get(ms, ()):
-            self._own_alarm(ms).add(record.swap_id)
+        def at(ms: int) -> set[SwapId]:
+            if ms not in own:
+                alarms[ms] = own[ms] = set(alarms.get(ms, ()))
+            return own[ms]
 
-    def _clear_alarm(self, record: SwapRecord) -> None:
-        ms = alarm_ms(record, self.time_ms)
-        if record.swap_id in self._alarms.get(ms, ()):
-            self._own_alarm(ms).remove(record.swap_id)
-
-    def _own_alarm(self, ms: int) -> set[SwapId]:
-        if ms not in self._own_alarms:
-            self._own_alarms[ms] = set(self._alarms.get(ms, ()))
-            self._alarms[ms] = self._own_alarms[ms]
-        return self._own_alarms[ms]
+        for swap_id, record in self._touched.items():
+            old = self.before.records.get(swap_id)
+            old_ms = None if old is None else alarm_ms(old, self.before.time_ms)
+            new_ms = None if record is None else alarm_ms(record, self.time_ms)
+            if old_ms is not None and old_ms != new_ms:
+                at(old_ms).remove(swap_id)
+            if new_ms is not None and old_ms != new_ms:
+                at(new_ms).add(swap_id)
+        for ms, swap_ids in own.items():
+            if not swap_ids:
+                del alarms[ms]
+        return alarms
 
     def _remembered(self) -> Mapping[Place, bytes]:
         if not self._attestations:
@@ -167,7 +171,7 @@ class Draft:
         return remembered
 
     def _leaf_of(self, swap_id: SwapId) -> tuple[bytes, bytes | None]:
-        record = self.records.get(swap_id)
+        record = self.record(swap_id)
         return key_hash(swap_id), None if record is None else value_hash(encode_record(record))
 
 
@@ -192,23 +196,23 @@ class Victims:
         elif not record.has_attested_leg:
             self._unattested.append((record.opened, record.swap_id))
 
-    def first(self, records: Mapping[SwapId, SwapRecord]) -> SwapRecord | None:
-        """Return the oldest decided swap, else the oldest without an attested leg, else None."""
+    def first(self, draft: Draft) -> SwapRecord | None:
+        """Return the decided swap opened first, else the one without an attested leg, else None."""
         while self._decided:
-            record = _at(records, self._decided[0])
+            record = _at(draft, self._decided[0])
             if record is not None:
                 return record
             heappop(self._decided)
         while self._unattested:
-            record = _at(records, self._unattested[0])
+            record = _at(draft, self._unattested[0])
             if record is not None and not record.is_terminal and not record.has_attested_leg:
                 return record
             self._unattested.popleft()
         return None
 
 
-def _at(records: Mapping[SwapId, SwapRecord], named: tuple[Place, SwapId]) -> SwapRecord | None:
+def _at(draft: Draft, named: tuple[Place, SwapId]) -> SwapRecord | None:
     """Return the record of the opening that is named; None if it was dropped, even if opened again since."""
     opened, swap_id = named
-    record = records.get(swap_id)
+    record = draft.record(swap_id)
     return record if record is not None and record.opened == opened else None

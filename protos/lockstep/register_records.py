@@ -18,7 +18,7 @@ from lockstep.hashing import ZERO_HASH
 from lockstep.register_table import REASONS, TERMINAL, Input, OutcomeReason, Phase, next_phase
 from lockstep.swap_entries import Open, RejectReason, Verdict
 from lockstep.terms import Terms, decode_terms, swap_id_of
-from lockstep.types import Height, PublicKey, SwapId
+from lockstep.types import Height, SwapId
 
 __pure__ = True
 
@@ -69,9 +69,9 @@ class LegRecord:
                 return verdict
         return None
 
-    def place_of(self, attester: PublicKey) -> int | None:
-        """Return the `key_index` of a key; None if it may not vote."""
-        return self.attesters.keys.index(attester) if attester in self.attesters.keys else None
+    def place_of(self, vote: Vote) -> Place:
+        """Return where the attestation of a vote, one of these, was ordered."""
+        return self.places[self.votes.index(vote)]
 
     def vote_of(self, key_index: int) -> Vote | None:
         """Return the vote that a key has cast; None before."""

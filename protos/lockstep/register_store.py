@@ -117,7 +117,7 @@ def _registry_rows(old: Register | None, new: Register) -> Iterator[Row]:
 
 
 def _header_rows(old: Register | None, new: Register) -> Iterator[Row]:
-    # These mappings are in order: what aged out stands at the old one's start, what is new at the new one's end.
+    # In order of height: what aged out stands first in the old mapping, what is new last in the new one.
     for height in () if old is None else old.header_hashes:
         if height in new.header_hashes:
             break

@@ -16,6 +16,7 @@ from deploy.devnet.network import ALPHA, ASSET_OF, BETA, Network
 from lockstep.receipts import SettledReceipt, SettlementCode
 from lockstep.terms import swap_id_of
 from lockstep.types import PublicKey, SwapId
+from sequencer.client import Ordered
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,9 @@ class Market:
         """Wait until both legs are attested LOCKED, or the swap is over."""
         return await self.clients.bridge.wait_until(swap.swap_id, (SwapPhase.LOCKED,))
 
-    async def reveal(self, swap: OpenSwap) -> None:
-        """Have the taker reveal; returns once the reveal is ordered."""
-        await self.clients.bridge.reveal(swap.swap_id, swap.taker.preimage(swap.terms_bytes))
+    async def reveal(self, swap: OpenSwap) -> Ordered:
+        """Have the taker reveal, and return where that was ordered."""
+        return await self.clients.bridge.reveal(swap.swap_id, swap.taker.preimage(swap.terms_bytes))
 
     async def decided(self, swap: OpenSwap) -> SwapView:
         """Wait until the order decided the swap."""

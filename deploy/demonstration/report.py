@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploy.devnet.network import DECIMALS
@@ -174,7 +175,7 @@ def show(report: Report, console: Console) -> None:
         )
     checks = Table("", "check", "how it was seen", title="What was checked", title_justify="left")
     for check in report.checks:
-        checks.add_row("[green]✓" if check.ok else "[red]✗", check.name, check.detail)
+        checks.add_row("[green]✓" if check.ok else "[red]✗", escape(check.name), escape(check.detail))
     for table in (swaps, checks):
         if table.row_count:
             console.print(table)

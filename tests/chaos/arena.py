@@ -1,0 +1,246 @@
+"""A devnet that processes are killed on, the traffic that goes on meanwhile, and what must hold afterwards.
+
+An arena is shared by many cases, since starting a network takes seconds; one on which a case failed is left
+as it is, for a person to look at, and the next case gets a new one.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bridge.client import SwapPhase, SwapView
+from deploy.demonstration.market import Deal, Market, OpenSwap
+from deploy.devnet.audit import holdings, verify_conserved, verify_log, verify_same_state, verify_whole
+from deploy.devnet.clients import Clients, connected, until
+from deploy.devnet.launcher import Devnet, running
+from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS, PROCESS_NAMES, create_network
+from lockstep.errors import UselessEntry
+from lockstep.header import Tip, header_hash, tip_of
+from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
+from lockstep.order import Bundle, Transaction, bundle_id_of
+from lockstep.receipts import ReceiptCode
+from lockstep.terms import swap_id_of
+from lockstep.transactions import decode_transaction
+from lockstep.types import Namespace, RollupId
+from sequencer.client import Ordered
+
+KILLED = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
+"""Who is killed; the replica of beta is what they are measured by."""
+
+ATTESTER_OF = {ALPHA: "alpha-0", BETA: "beta-0"}
+REPLICA = "beta-1"
+
+DEAL = Deal("alice", 3_00, "bob", 7_00)
+"""What every case swaps: alice reveals."""
+
+
+@dataclass
+class Arena:
+    """A running devnet and everything that was promised on it so far."""
+
+    devnet: Devnet
+    clients: Clients
+    market: Market
+    acknowledged: list[tuple[Bundle, Ordered]] = field(default_factory=list)
+    """Bundles of this case and their receipts."""
+    swaps: list[SwapView] = field(default_factory=list)
+    """Every swap that was decided on this network."""
+    balances: dict[tuple[str, RollupId], int] = field(default_factory=dict)
+    """What each trader must have."""
+
+    def __post_init__(self) -> None:
+        for name, funds in FUNDS.items():
+            for rollup in ASSET_OF:
+                self.balances[name, rollup] = funds.get(rollup, 0)
+
+    # --- what goes on ------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def traffic(self) -> AsyncIterator[asyncio.TaskGroup]:
+        """Have bob send silver to carol all the while; at the end every transfer was acknowledged.
+
+        Yields the group that this happens in, for what else is to happen beside the case.
+        """
+        self.acknowledged.clear()
+        enough = asyncio.Event()
+
+        async def send() -> None:
+            while not enough.is_set():
+                await self.transfer(BETA, "bob", "carol", 1)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send())
+            try:
+                yield group
+            finally:
+                enough.set()
+
+    async def transfer(self, rollup: RollupId, sender: str, recipient: str, amount: int) -> None:
+        """Transfer, repeating the same bundle until it is acknowledged, and wait until the replica has it."""
+        time_ms = await until(self.clients.sequencer.time_ms, "the sequencer")
+        payload = self.market.traders[sender].sign_transfer(
+            rollup,
+            asset=ASSET_OF[rollup],
+            recipient=self.market.traders[recipient].account,
+            amount=amount,
+            valid_until_ms=time_ms + VALIDITY_WINDOW_MS_DEFAULT,
+        )
+        bundle = Bundle((Transaction(Namespace(rollup), payload),), time_ms + VALIDITY_WINDOW_MS_DEFAULT)
+        ordered = await until(lambda: self.clients.sequencer.submit(bundle), "a transfer's receipt")
+        self.acknowledged.append((bundle, ordered))
+        receipt = await self.clients.nodes[REPLICA].receipt(decode_transaction(payload).id, wait_ms=20_000)
+        assert receipt.code is ReceiptCode.OK
+        assert (receipt.height, receipt.index) == (ordered.placement.height, ordered.placement.first_index)
+        self.balances[sender, rollup] -= amount
+        self.balances[recipient, rollup] += amount
+
+    async def propose(self) -> OpenSwap:
+        """Propose the deal and lock alice's leg."""
+        terms_bytes = await self.market.propose(DEAL)
+        swap_id = swap_id_of(terms_bytes)
+        await self.market.lock(terms_bytes, swap_id, 0, DEAL.taker)
+        return OpenSwap(terms_bytes, swap_id, self.market.traders[DEAL.taker], 0)
+
+    async def lock_last(self, swap: OpenSwap) -> None:
+        """Lock bob's leg, which sends everything to the sequencer. Repeated until it is answered."""
+        lock = partial(self.market.lock, swap.terms_bytes, swap.swap_id, 1, DEAL.maker)
+        await until(lock, "the bridge to take the last lock")
+
+    async def reveal(self, swap: OpenSwap) -> None:
+        """Reveal. Repeated until it is answered; that it has no effect any more is an answer."""
+        with suppress(UselessEntry):
+            await until(partial(self.market.reveal, swap), "the bridge to take the preimage")
+
+    async def cancel(self, swap: OpenSwap) -> None:
+        """Cancel as the revealer. Repeated until it is answered, as `reveal`."""
+        entry = swap.taker.sign_cancel(swap.swap_id)
+        with suppress(UselessEntry):
+            await until(partial(self.clients.bridge.cancel, entry), "the bridge to take the cancellation")
+
+    async def swap_is(self, swap: OpenSwap, answers: Callable[[SwapView], bool], what: str) -> SwapView:
+        """Wait until the bridge's view of a swap answers."""
+
+        async def look() -> SwapView | None:
+            view = await self.clients.bridge.swap(swap.swap_id)
+            return view if answers(view) else None
+
+        return await until(look, f"the swap to be {what}")
+
+    async def tip(self) -> Tip:
+        """Return the sequencer's newest block, which must stay."""
+        head = (await self.clients.sequencer.status()).head
+        assert head is not None
+        return tip_of(head.header, header_hash(head.encoded))
+
+    # --- what must hold -----------------------------------------------------------------------------------
+
+    async def verify(self, swap: OpenSwap, phase: SwapPhase, *, before: Tip, log: bool) -> None:
+        """Check everything after a case whose swap must have ended in `phase`.
+
+        `before` is a block from before the kill. `log`: also wait for the settlement log to have it all.
+        """
+        view = await self.market.decided(swap)
+        assert view.phase is phase, (view.phase.name, view.abort_reason.name)
+        self.swaps.append(view)
+        if phase is SwapPhase.COMMITTED:
+            for rollup, giver, taker, amount in (
+                (ALPHA, DEAL.taker, DEAL.maker, DEAL.gold),
+                (BETA, DEAL.maker, DEAL.taker, DEAL.silver),
+            ):
+                self.balances[giver, rollup] -= amount
+                self.balances[taker, rollup] += amount
+        await self._verify_order(before)
+        await self._verify_swap(view)
+        await self._verify_value(view.decided_height)
+        await self._verify_states(view.decided_height)
+        if log:
+            nodes = {rollup: self.clients.nodes[name] for rollup, name in ATTESTER_OF.items()}
+            genesis = self.devnet.network.genesis
+            await verify_log(self.clients.settlement, genesis, nodes, min_height=view.decided_height)
+
+    async def _verify_order(self, before: Tip) -> None:
+        """What was acknowledged keeps its place and bytes, and the chain goes on from where it was."""
+        genesis = self.devnet.network.genesis
+        assert self.acknowledged, "something was acknowledged, or this checks nothing"
+        for bundle, ordered in self.acknowledged:
+            bundle_id = bundle_id_of(genesis.chain_id, bundle)
+            # The client proves each transaction under the header, and that they make the bundle's id.
+            assert await self.clients.sequencer.placement(bundle_id, bundle.valid_until_ms) == ordered
+        blocks = self.clients.sequencer.follow(
+            tip=before, namespaces=(), sequencer_key=lambda _: genesis.sequencer
+        )
+        assert (await anext(blocks)).block.header.height == before.height + 1
+        await blocks.aclose()  # type: ignore[attr-defined]
+
+    async def _verify_swap(self, view: SwapView) -> None:
+        """Both legs ended as the order decided, on every node."""
+        for beta in (ATTESTER_OF[BETA], REPLICA):
+            nodes = {ALPHA: self.clients.nodes[ATTESTER_OF[ALPHA]], BETA: self.clients.nodes[beta]}
+            receipts = await verify_whole(view, nodes)
+            assert all(receipts), "both legs were locked, so both were settled"
+
+    async def _verify_value(self, height: int) -> None:
+        """Every unit is where it must be, on every node."""
+        for rollup, leg, node in ((ALPHA, 0, "alpha-0"), (BETA, 1, "beta-0"), (BETA, 1, REPLICA)):
+            held = await holdings(
+                self.clients.nodes[node],
+                rollup,
+                ASSET_OF[rollup],
+                accounts=[trader.account for trader in self.market.traders.values()],
+                swaps={swap.swap_id: leg for swap in self.swaps},
+                min_height=height,
+            )
+            verify_conserved(held, supply=sum(funds.get(rollup, 0) for funds in FUNDS.values()))
+            found = {self.market.name_of(account): amount for account, amount in held.balances.items()}
+            assert found == {name: self.balances[name, rollup] for name in found}
+
+    async def _verify_states(self, height: int) -> None:
+        """Beta is what its replica is, and both rollups have the same register."""
+        nodes = self.clients.nodes
+        await verify_same_state(nodes["beta-0"], nodes[REPLICA], min_height=height)
+        alpha, beta = await nodes["alpha-0"].commitment(height), await nodes["beta-0"].commitment(height)
+        assert alpha.register_root == beta.register_root
+
+
+class Arenas:
+    """Gives each case a network in order: the one of the case before, if that passed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = AsyncExitStack()
+        self._arena: Arena | None = None
+        self._made = 0
+
+    @asynccontextmanager
+    async def case(self) -> AsyncIterator[Arena]:
+        """Lend an arena. If the case fails, its error ends with where the network is and what it logged."""
+        if self._arena is None:
+            self._arena = await self._make()
+        arena = self._arena
+        try:
+            yield arena
+        except BaseException as failure:
+            failure.add_note(describe(arena.devnet))
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop the network; its folder stays."""
+        self._arena = None
+        await self._stack.aclose()
+
+    async def _make(self) -> Arena:
+        self._made += 1
+        network = create_network(self._folder / f"network-{self._made}")
+        devnet = await self._stack.enter_async_context(running(network))
+        clients = await self._stack.enter_async_context(connected(network))
+        return Arena(devnet, clients, Market(network, clients))
+
+
+def describe(devnet: Devnet) -> str:
+    """Return where a network is and the end of each process's log."""
+    tails = [f"--- {name}\n{devnet.log_tail(name)}" for name in PROCESS_NAMES]
+    return "\n".join((f"the network is in {devnet.network.folder}", *tails))

@@ -1,0 +1,72 @@
+"""The demo, end to end, as `./deploy/demo` runs it after setting up."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.processes
+
+
+def run_demo(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        (sys.executable, "-P", "-m", "deploy.demonstration", *arguments),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def moved(swap: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [(each["asset"], each["sender"], each["recipient"], each["amount"]) for each in swap["moved"]]
+
+
+def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
+    done = run_demo("--json", "found.json", "--keep", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["ok"], found["error"]) == (True, "")
+    assert [(swap["number"], swap["outcome"], swap["reason"]) for swap in found["swaps"]] == [
+        (1, "COMMITTED", "NONE"),
+        (2, "COMMITTED", "NONE"),
+        (3, "ABORTED", "LEG_REJECTED"),
+        (4, "ABORTED", "NOT_REVEALED"),
+        (5, "COMMITTED", "NONE"),
+    ]
+    assert [moved(swap) for swap in found["swaps"]] == [
+        [("gold", "alice", "bob", "50000"), ("silver", "bob", "alice", "200000")],
+        [("gold", "alice", "bob", "30000"), ("silver", "bob", "alice", "115000")],
+        [],
+        [],
+        [("gold", "alice", "bob", "70000"), ("silver", "bob", "alice", "260000")],
+    ]
+    assert len(found["transfers"]) == 2
+    assert {check["name"]: check["ok"] for check in found["checks"]} == {
+        "gold on alpha is conserved": True,
+        "silver on beta is conserved": True,
+        "every swap happened on both rollups or on neither": True,
+        "beta-0, which was killed, has the state of its replica": True,
+        "the settlement log verifies and has it all": True,
+    }
+    assert "decided while beta-0 was dead" in done.stdout
+
+    kept = Path(done.stdout.rpartition("are in ")[2].strip())
+    assert (kept / "genesis.json").exists()
+    assert (kept / "logs" / "beta-0.log").stat().st_size > 0
+
+
+def test_help_tells_the_options_and_the_layout_of_the_file(tmp_path: Path) -> None:
+    shown = run_demo("--help", cwd=tmp_path).stdout
+    for told in ("--json FILE", "--keep", "decided_height"):
+        assert told in shown
+
+
+def test_a_file_in_no_folder_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    done = run_demo("--json", "no-such-folder/found.json", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "does not exist" in done.stderr

@@ -1,0 +1,44 @@
+"""The command line: what it offers, what it passes on, and that help imports no service."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def lockstep(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        (sys.executable, "-P", "-m", "deploy.cli", *arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), ("demo", "devnet", "sequencer", "rollup", "settlement", "bridge")),
+        (("devnet", "up"), ("--folder", "Ctrl-C")),
+        (("demo",), ("--json FILE", "--keep")),
+    ],
+)
+def test_help(arguments: tuple[str, ...], told: tuple[str, ...]) -> None:
+    done = lockstep(*arguments, "--help")
+    assert done.returncode == 0, done.stderr
+    for text in told:
+        assert text in done.stdout
+
+
+@pytest.mark.parametrize("service", ["sequencer", "rollup", "settlement", "bridge"])
+def test_run_becomes_the_service_with_its_arguments(service: str) -> None:
+    done = lockstep(service, "run", "--config", "no-such-file.toml")
+    assert done.returncode == 2, done.stderr
+    assert "no-such-file.toml cannot be read" in done.stderr
+
+
+def test_help_imports_nothing_that_is_slow() -> None:
+    program = "import sys, deploy.cli; print(sorted({'grpc', 'rich', 'nacl', 'bridge'} & set(sys.modules)))"
+    done = subprocess.run((sys.executable, "-P", "-c", program), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -49,5 +49,8 @@ def _is_outstanding(name: LegName, escrow: EscrowRecord, register: Register, att
         return False
     if (record.opened_height, record.opened_index) != (escrow.opened_height, escrow.opened_index):
         return False
-    key_index = record.legs[leg].place_of(attester)
-    return key_index is not None and record.legs[leg].vote_of(key_index) is None
+    attesters, votes = record.legs[leg].attesters, record.legs[leg].votes
+    if attester not in attesters.keys:
+        return False
+    key_index = attesters.keys.index(attester)
+    return all(vote.key_index != key_index for vote in votes)

@@ -86,12 +86,13 @@ SCHEMA: Final = (
         commitment BLOB NOT NULL
     ) STRICT;
     CREATE TABLE posted(
-        height INTEGER PRIMARY KEY,
         attester BLOB NOT NULL,
+        height INTEGER NOT NULL,
         commitment_hash BLOB NOT NULL,
         entry BLOB NOT NULL,
-        log_index INTEGER
-    ) STRICT;
+        log_index INTEGER,
+        PRIMARY KEY (attester, height)
+    ) STRICT, WITHOUT ROWID;
     """,
 )
 
@@ -243,22 +244,25 @@ class Storage:
         )
         return None if row is None else PostedEntry(*row)
 
-    async def posted_at(self, height: int) -> bytes | None:
-        """Return the signed entry for the log of a height, if one was made."""
-        row = await self._database.read_one("SELECT entry FROM posted WHERE height = ?", (height,))
+    async def posted_at(self, attester: bytes, height: int) -> bytes | None:
+        """Return what a key signed for the log at a height, if it did."""
+        row = await self._database.read_one(
+            "SELECT entry FROM posted WHERE attester = ? AND height = ?", (attester, height)
+        )
         return None if row is None else row[0]
 
     async def save_posted(self, attester: bytes, posted: PostedEntry) -> None:
         """Keep a signed commitment, before it is sent."""
-        row = (posted.height, attester, posted.commitment_hash, posted.entry, posted.log_index)
+        row = (attester, posted.height, posted.commitment_hash, posted.entry, posted.log_index)
         FAILPOINTS.reach(POSTING)
         await self._database.transact([(_POSTED_ADD, [row])])
         FAILPOINTS.reach(POSTED)
 
-    async def save_log_index(self, height: int, log_index: int) -> None:
+    async def save_log_index(self, attester: bytes, height: int, log_index: int) -> None:
         """Keep where the log has a commitment."""
+        row = (log_index, attester, height)
         await self._database.transact(
-            [("UPDATE posted SET log_index = ? WHERE height = ?", [(log_index, height)])]
+            [("UPDATE posted SET log_index = ? WHERE attester = ? AND height = ?", [row])]
         )
 
     async def _claim(self, genesis: Genesis, rollup: RollupId) -> None:
@@ -364,7 +368,7 @@ _RECEIPT_ADD: Final = (
 _RECEIPTS_PAGE: Final = "SELECT place, receipt FROM receipts WHERE place > ? ORDER BY place LIMIT ?"
 _BLOCK_ADD: Final = "INSERT INTO blocks(height, header, proof, commitment) VALUES (?, ?, ?, ?)"
 _POSTED_ADD: Final = (
-    "INSERT INTO posted(height, attester, commitment_hash, entry, log_index) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO posted(attester, height, commitment_hash, entry, log_index) VALUES (?, ?, ?, ?, ?)"
 )
 
 _ACTED: Final = (ReceiptCode.OK, ReceiptCode.LOCK_REJECTED)

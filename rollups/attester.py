@@ -1,0 +1,108 @@
+"""The attester: says in the order what this node found, once it is durable.
+
+Owns when verdicts are signed and sent again. What is outstanding is the node's outbox, which follows from
+state and register. Invariants: only a published height is ever signed, because what is published is durable;
+one verdict is under way at most once at a time; whatever happens to an attestation, its verdicts are sent
+again, signed at a newer height, until the register shows the vote or the swap is over. The first verdict of a
+key stands, so that sending one twice changes nothing.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from deploy.node.failpoints import FAILPOINTS
+from lockstep import limits
+from lockstep.errors import LockstepError
+from lockstep.order import Bundle, Transaction
+from lockstep.signing import SigningKey
+from lockstep.swap_entries import Attestation, sign_attestation
+from lockstep.types import SWAP_NAMESPACE, HeaderHash, Height
+from rollups.node import Order, Published, RollupNode
+from rollups.outbox import item_of
+from rollups.runtime import LegName
+
+BEFORE_SEND: Final = FAILPOINTS.declare(
+    "rollup.attest.before_send", "verdicts are durable and signed, nothing is sent"
+)
+SENT: Final = FAILPOINTS.declare("rollup.attest.sent", "an attestation is ordered, not seen by this node")
+
+UNDER_WAY_MAX: Final = 16
+"""Attestations that are under way at a time."""
+
+PAUSE_MS: Final = 500
+"""How long verdicts wait to be sent again after an attestation of them failed or did not count."""
+
+
+class Attester:
+    """Attests one node's verdicts with one key."""
+
+    def __init__(self, key: SigningKey, node: RollupNode, order: Order) -> None:
+        """Sign with `key`, which is the one whose outbox `node` keeps, and send to `order`."""
+        self._key = key
+        self._node = node
+        self._order = order
+        self._under_way: set[LegName] = set()
+        self._attestations = 0
+        self._finished = asyncio.Event()
+
+    async def run(self) -> None:
+        """Attest what becomes due, for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                changed, self._finished = self._node.changed, asyncio.Event()
+                while due := self._due():
+                    self._under_way.update(due)
+                    self._attestations += 1
+                    group.create_task(self._send(due, self._sign(due, self._node.published)))
+                await _first_of(changed, self._finished)
+
+    def _due(self) -> Sequence[LegName]:
+        """Return the next verdicts that are to be attested now, ascending."""
+        if not self._node.is_speaking or self._attestations >= UNDER_WAY_MAX:
+            return ()
+        waiting = [name for name in self._node.outbox if name not in self._under_way]
+        return waiting[: limits.ATTESTATION_ITEMS_MAX]
+
+    async def _send(self, names: Sequence[LegName], entry: bytes) -> None:
+        """Send signed verdicts, and hold them back until it is known whether that counted."""
+        log = structlog.get_logger().bind(verdicts=len(names))
+        time_ms = self._node.published.state.register.time_ms
+        bundle = Bundle((Transaction(SWAP_NAMESPACE, entry),), time_ms + limits.VALIDITY_WINDOW_MS_DEFAULT)
+        try:
+            FAILPOINTS.reach(BEFORE_SEND)
+            ordered = await self._order.submit(bundle)
+            FAILPOINTS.reach(SENT)
+            await self._node.wait_for(ordered.placement.height)
+            log.info("attestation_ordered", ordered_height=ordered.placement.height)
+        except LockstepError as error:
+            log.info("attestation_failed", reason=str(error))
+        if any(name in self._node.outbox for name in names):
+            await asyncio.sleep(PAUSE_MS / 1_000)
+        self._under_way.difference_update(names)
+        self._attestations -= 1
+        self._finished.set()
+
+    def _sign(self, names: Sequence[LegName], published: Published) -> bytes:
+        register = published.state.register
+        attestation = Attestation(
+            chain=self._node.genesis.chain_id,
+            rollup=self._node.rollup,
+            attester=self._key.public_key,
+            executed_height=Height(published.height),
+            header_hash=HeaderHash(register.header_hash),
+            items=tuple(item_of(name, self._node.outbox[name]) for name in names),
+        )
+        return sign_attestation(self._key, attestation)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Return when one of several events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

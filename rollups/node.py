@@ -1,0 +1,230 @@
+"""The node: follows the order, executes it, and holds what is durable for everybody else to read.
+
+Owns the state: one task executes, commits and only then publishes, so that whatever is read here, attested or
+posted is on disk. Does not talk to the sequencer itself: the order comes through the `Order` it is given.
+Invariant: `published`, `memory` and `receipts` are of one height, and change together without a pause.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, Protocol, Self, cast
+
+import structlog
+
+from lockstep.commitment import Commitment
+from lockstep.errors import LockstepError, NotReady
+from lockstep.genesis import Genesis
+from lockstep.header import Tip
+from lockstep.merkle import AppendTree
+from lockstep.order import Bundle, Entry
+from lockstep.receipts import receipt_leaf_hash
+from lockstep.register import Contradicted
+from lockstep.registry import role_key_at
+from lockstep.types import (
+    LOG_NAMESPACE,
+    REGISTRY_NAMESPACE,
+    SWAP_NAMESPACE,
+    Height,
+    Namespace,
+    PublicKey,
+    RollupId,
+)
+from rollups.batch import Batch
+from rollups.outbox import EMPTY, Outbox, outstanding
+from rollups.runtime import Executed, OwnEntry, RollupState, escrows_in, look_at, rollup_block
+from rollups.state import MemoryState
+from rollups.storage import Delta, Loaded, Storage, StoredBlock
+from sequencer.client import FollowedBlock, KeyAt, Ordered
+
+ENTRIES_INLINE_MAX: Final = 8
+"""Own transactions of a block up to which a trip to other threads costs more than it saves."""
+
+ENTRIES_PER_THREAD: Final = 256
+"""Transactions whose signatures one thread verifies in one go."""
+
+CAUGHT_UP_BLOCKS: Final = 4
+"""How far behind the sequencer's newest block a node may be and still speak for its state."""
+
+
+class Order(Protocol):
+    """Where blocks come from and attestations go to; `sequencer.client.SequencerClient` is one."""
+
+    def follow(
+        self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
+    ) -> AsyncIterator[FollowedBlock]:
+        """Yield every block after `tip`, verified, without gaps, for ever."""
+
+    async def submit(self, bundle: Bundle, *, timeout_ms: int = 10_000) -> Ordered:
+        """Have a bundle ordered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is durable and may be told."""
+
+    state: RollupState
+    """The rollup after the last executed block."""
+    block: StoredBlock | None
+    """That block and the commitment after it; None before the first."""
+
+    @property
+    def height(self) -> int:
+        """The last executed block; 0 before the first."""
+        return self.state.height
+
+    @property
+    def commitment(self) -> Commitment | None:
+        """The commitment after it; None before the first block."""
+        return None if self.block is None else self.block.commitment
+
+
+class RollupNode:
+    """One rollup, executed."""
+
+    def __init__(
+        self, genesis: Genesis, storage: Storage, loaded: Loaded, *, attester: PublicKey | None = None
+    ) -> None:
+        """Start from what was loaded; `attester` is the key whose outbox is kept, if there is one."""
+        self.genesis = genesis
+        """The chain."""
+        self.storage = storage
+        """The database, for reading history."""
+        self.memory: MemoryState = loaded.memory
+        """Every value and seen id at the published height."""
+        self.receipts: AppendTree = loaded.receipts
+        """The tree of all receipts at the published height."""
+        self.published = Published(loaded.state, loaded.block)
+        """What may be told."""
+        self.outbox: Outbox = EMPTY
+        """Verdicts that `attester` has still to attest, as of the published height."""
+        self.head_height: int | None = None
+        """The newest block that the sequencer told of; None while nothing was heard since the start."""
+        self.not_ready_reason = ""
+        """Why this node does not answer for its state; empty if it does. Only ever set, until a restart."""
+        self._attester = attester
+        self._batch = self._new_batch()
+        self._changed = asyncio.Event()
+        if attester is not None:
+            escrows = escrows_in(self.memory.values.items())
+            self.outbox = outstanding(escrows, loaded.state.register, attester)
+
+    @classmethod
+    async def load(
+        cls, genesis: Genesis, rollup: RollupId, storage: Storage, *, attester: PublicKey | None = None
+    ) -> Self:
+        """Return a node that goes on where the database stopped. Raises DataRefused."""
+        return cls(genesis, storage, await storage.load(genesis, rollup), attester=attester)
+
+    @property
+    def rollup(self) -> RollupId:
+        """The rollup."""
+        return self.published.state.rollup
+
+    @property
+    def namespaces(self) -> tuple[Namespace, ...]:
+        """What it needs of each block."""
+        return (Namespace(self.rollup), SWAP_NAMESPACE, REGISTRY_NAMESPACE, LOG_NAMESPACE)
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether it may attest and post: it is near the head of the chain, and has no reason not to."""
+        if self.head_height is None or self.not_ready_reason:
+            return False
+        return self.head_height - self.published.height <= CAUGHT_UP_BLOCKS
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Is set when something else is published, and then replaced: take it before you look."""
+        return self._changed
+
+    def stop_speaking(self, reason: str) -> None:
+        """Stop answering for the state and attesting it, until a person has looked and restarted."""
+        structlog.get_logger().error("rollup_not_ready", rollup=self.rollup, reason=reason)
+        self.not_ready_reason = self.not_ready_reason or reason
+        self._tell()
+
+    def verify_ready(self) -> None:
+        """Raise `NotReady` if the node does not answer for its state."""
+        if self.not_ready_reason:
+            raise NotReady(reason=self.not_ready_reason)
+
+    async def wait_for(self, height: int) -> Published:
+        """Return what is published once it is of `height` or later."""
+        while self.published.height < height:
+            changed = self.changed
+            await changed.wait()
+        return self.published
+
+    async def run(self, order: Order) -> None:
+        """Execute every block of the order, for ever.
+
+        Ends without an error, and the node speaks no more, if the blocks do not hold or cannot be had: that
+        is for a person.
+        """
+        following = order.follow(
+            tip=self.published.state.register.tip,
+            namespaces=self.namespaces,
+            sequencer_key=self._sequencer_key,
+        )
+        async with aclosing(cast("AsyncGenerator[FollowedBlock, None]", following)) as blocks:
+            while True:
+                try:
+                    followed = await anext(blocks)
+                except LockstepError as error:
+                    self.stop_speaking(f"the sequencer cannot be followed: {error}")
+                    return
+                self.head_height = max(self.head_height or 0, followed.head_height)
+                self._batch.add(await self._execute(followed), followed.header)
+                if self._batch.is_full or followed.block.header.height >= followed.head_height:
+                    await self._commit()
+
+    def _sequencer_key(self, height: Height) -> PublicKey:
+        return role_key_at(self._batch.state.register.registry, "sequencer", height)
+
+    async def _execute(self, followed: FollowedBlock) -> Executed:
+        """Execute a block on the batch, off the event loop if it is work."""
+        entries = followed.block.entries[Namespace(self.rollup)]
+        if len(entries) <= ENTRIES_INLINE_MAX:
+            return self._batch.execute(rollup_block(followed.block, look_at(entries)))
+        block = rollup_block(followed.block, await _look_at_in_threads(entries))
+        return await asyncio.to_thread(self._batch.execute, block)
+
+    async def _commit(self) -> None:
+        """Make the batch durable, then tell."""
+        batch, delta = self._batch, self._batch.delta()
+        await self.storage.save(delta, self.memory)
+        self._publish(batch, delta)
+        self._batch = self._new_batch()
+        self._tell()
+
+    def _publish(self, batch: Batch, delta: Delta) -> None:
+        self.memory.apply(delta.changes)
+        self.receipts.extend(map(receipt_leaf_hash, delta.receipts))
+        self.published = Published(batch.state, delta.blocks[-1])
+        if self._attester is not None:
+            added = escrows_in(
+                (key, value) for key, value in delta.changes.values.items() if value is not None
+            )
+            escrows = {**self.outbox, **added}
+            self.outbox = outstanding(escrows, batch.state.register, self._attester)
+        for event in batch.events:
+            if isinstance(event, Contradicted):
+                structlog.get_logger().warning("attester_contradicted_itself", first=event.first)
+
+    def _new_batch(self) -> Batch:
+        return Batch(self.published.state, self.memory)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+async def _look_at_in_threads(entries: Sequence[Entry]) -> tuple[OwnEntry, ...]:
+    """Decode and verify a block's transactions in parts, in several threads."""
+    parts = [
+        entries[start : start + ENTRIES_PER_THREAD] for start in range(0, len(entries), ENTRIES_PER_THREAD)
+    ]
+    looked = await asyncio.gather(*(asyncio.to_thread(look_at, part) for part in parts))
+    return tuple(own for part in looked for own in part)

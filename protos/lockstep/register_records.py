@@ -61,6 +61,11 @@ class LegRecord:
     places: tuple[Place, ...] = ()
     """Where each vote's attestation was ordered. Not in the record's bytes."""
 
+    @property
+    def attesters_hash(self) -> bytes:
+        """The 32 bytes that name the attester set."""
+        return self.attesters.hash
+
     @cached_property
     def verdict(self) -> Verdict | None:
         """What enough keys agree on; None before. At most one verdict can have enough."""
@@ -266,12 +271,12 @@ class EncodedRecord:
     """Where it stands."""
 
 
-def encode_record(record: SwapRecord) -> bytes:
+def encode_record(record: SwapRecord | EncodedRecord) -> bytes:
     """Return a record's bytes: the value under its swap id in the register's map."""
     parts = [u8(RECORD_VERSION), u8(record.phase), u64(record.opened_height), u32(record.opened_index)]
     parts.append(var32(record.terms_bytes))
     for leg in record.legs:
-        parts += [leg.attesters.hash, u8(len(leg.votes))]
+        parts += [leg.attesters_hash, u8(len(leg.votes))]
         parts += [u8(each.key_index) + u8(each.verdict) + u8(each.reason) for each in leg.votes]
     parts += [u8(record.preimage is not None), record.preimage or ZERO_HASH]
     decision = record.decision or Decision(Height(0), 0, OutcomeReason.NONE, ())

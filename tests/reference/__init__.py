@@ -1,0 +1,1 @@
+"""Second, plain implementations to test the real ones against, and what makes inputs for both."""

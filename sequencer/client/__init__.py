@@ -1,8 +1,8 @@
 """The sequencer's client, for rollup operators, traders' tools and the other services.
 
-Start here: `SequencerClient` submits bundles, asks where they stand and follows the chain; `SubmitStream` is
-for those who submit a lot. Whatever is returned was verified: signatures under the sequencer's key, complete
-namespaces against the header, placements against what was sent.
+Start here: `SequencerClient` submits bundles, asks where they stand and follows the chain; `SubmitStream`
+is for those who submit a lot. Whatever is returned was verified: signatures under the sequencer's key,
+complete namespaces against the header, placements against what was sent.
 """
 
 from sequencer.client.client import SequencerClient

@@ -1,7 +1,7 @@
 """The sequencer's calls, verified and repeated as often as that can help.
 
-Owns one channel. Repeating is safe everywhere: a bundle's id is derived from its content, and the same bundle
-gets its first receipt.
+Owns one channel. Repeating is safe everywhere: a bundle's id is derived from its content, and the same
+bundle gets its first receipt.
 """
 
 import random

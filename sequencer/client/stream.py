@@ -1,8 +1,8 @@
 """A long-lived stream for those who submit a lot: many bundles in flight, sent and answered in batches.
 
-Owns the correlation of answers with bundles and their resubmission after the connection was lost. Invariant:
-each bundle in flight is sent at least once on every connection until it is answered; the sequencer makes that
-once in the order.
+Owns the correlation of answers with bundles and their resubmission after the connection was lost.
+Invariant: each bundle in flight is sent at least once on every connection until it is answered; the
+sequencer makes that once in the order.
 """
 
 import asyncio

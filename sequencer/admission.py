@@ -1,0 +1,88 @@
+"""What may be ordered at all: the checks of a bundle that need no queue, no disk and no clock.
+
+Owns the order of checks up to the window: 1. sizes and names (MALFORMED, OVERSIZED); 2. the layout of
+entries in system namespaces (MALFORMED); 3. every namespace is registered (UNKNOWN_NAMESPACE). Then the
+writer answers for bundles that it knows already, and goes on with 4. the window (EXPIRED, TOO_FAR_AHEAD).
+Admission is policy: followers ignore what should not have been ordered, so nothing here is a rule that they
+depend on.
+
+What an entry would do is not asked yet: quotas, and whether the register would act on a `_swap` entry,
+belong between 3 and 4.
+"""
+
+from collections.abc import Callable, Mapping, Set
+from typing import Final
+
+from lockstep import limits
+from lockstep.block import AdmittedBundle
+from lockstep.errors import Expired, Oversized, TooFarAhead, UnknownNamespace
+from lockstep.order import Bundle, bundle_id, transaction_hash, verify_bundle_shape
+from lockstep.registry import Registry, RollupStatus
+from lockstep.registry_entries import decode_registry_entry
+from lockstep.settlement_entries import decode_log_entry
+from lockstep.swap_entries import decode_swap_entry
+from lockstep.types import (
+    LOG_NAMESPACE,
+    REGISTRY_NAMESPACE,
+    SWAP_NAMESPACE,
+    SYSTEM_NAMESPACES,
+    ChainId,
+    Namespace,
+)
+
+__pure__ = True
+
+_DECODERS: Final[Mapping[Namespace, Callable[[bytes], object]]] = {
+    SWAP_NAMESPACE: decode_swap_entry,
+    REGISTRY_NAMESPACE: decode_registry_entry,
+    LOG_NAMESPACE: decode_log_entry,
+}
+"""How a payload of a system namespace must read."""
+
+
+def open_namespaces(registry: Registry) -> frozenset[Namespace]:
+    """Return the namespaces that take transactions: the system's, and those of rollups that have not left."""
+    staying = (id_ for id_, record in registry.rollups.items() if record.status is not RollupStatus.LEFT)
+    return SYSTEM_NAMESPACES.union(map(Namespace, staying))
+
+
+def admit(chain: ChainId, bundle: Bundle, open_to: Set[Namespace]) -> AdmittedBundle:
+    """Return a bundle with its hashes once checks 1 to 3 hold. Raises what they name."""
+    _verify_sizes(bundle)
+    verify_bundle_shape(bundle)
+    for namespace, payload in bundle.transactions:
+        decoder = _DECODERS.get(namespace)
+        if decoder is not None:
+            decoder(payload)
+    for namespace, _ in bundle.transactions:
+        if namespace not in open_to:
+            raise UnknownNamespace(namespace=namespace)
+    hashes = tuple(transaction_hash(*each) for each in bundle.transactions)
+    return AdmittedBundle(
+        bundle_id(chain, bundle.valid_until_ms, hashes), bundle.transactions, hashes, bundle.valid_until_ms
+    )
+
+
+def verify_window(valid_until_ms: int, time_ms: int) -> None:
+    """Check a bundle's window at a log time. Raises Expired or TooFarAhead."""
+    if valid_until_ms <= time_ms:
+        raise Expired(what="bundle", valid_until_ms=valid_until_ms, time_ms=time_ms)
+    latest_ms = time_ms + limits.VALIDITY_WINDOW_MS_MAX
+    if valid_until_ms > latest_ms:
+        raise TooFarAhead(valid_until_ms=valid_until_ms, latest_ms=latest_ms)
+
+
+def _verify_sizes(bundle: Bundle) -> None:
+    """Tell what is only too large from what is wrong."""
+    for _, payload in bundle.transactions:
+        if len(payload) > limits.PAYLOAD_BYTES_MAX:
+            raise Oversized(what="bytes of the payload", size=len(payload), limit=limits.PAYLOAD_BYTES_MAX)
+    if len(bundle.transactions) > limits.BUNDLE_TRANSACTIONS_MAX:
+        raise Oversized(
+            what="transactions of the bundle",
+            size=len(bundle.transactions),
+            limit=limits.BUNDLE_TRANSACTIONS_MAX,
+        )
+    bundle_bytes = sum(len(payload) for _, payload in bundle.transactions)
+    if bundle_bytes > limits.BUNDLE_BYTES_MAX:
+        raise Oversized(what="bytes of the bundle", size=bundle_bytes, limit=limits.BUNDLE_BYTES_MAX)

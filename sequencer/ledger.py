@@ -1,0 +1,266 @@
+"""The order on disk: blocks, their entries by namespace, and where each bundle stands.
+
+Owns the tables. Thinks by the block, not by the row: a namespace's entries of a block are one blob, as they
+travel, so that a stream reads what it sends and nothing else; the ids of a block's bundles are a blob for
+each second in which their windows end, so that memory is rebuilt, and a bundle found, by reading the one
+second. Invariant: blocks are contiguous and never change; one `append` is one transaction.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from deploy.node.database import Database, Statement, open_database
+from lockstep.block import Block
+from lockstep.encoding import u16, u32
+from lockstep.header import HEADER_BYTES
+from lockstep.settlement_entries import ProvenHeader
+from lockstep.types import BundleId, Height, Namespace, Signature
+from lockstep.v1 import sequencer_pb2
+from sequencer.builder import Proposal
+from sequencer.client.records import Placement
+from sequencer.engine import SealedBlock
+from sequencer.live_ids import second_of
+
+APPLICATION_ID: Final = 0x4C534571
+"""The ledger's mark in its file."""
+
+_SCHEMA: Final = (
+    """
+    CREATE TABLE blocks (
+        height INTEGER PRIMARY KEY,
+        header BLOB NOT NULL,
+        namespace_leaves BLOB NOT NULL
+    ) STRICT;
+
+    -- A signature is stored with the next block: that of the newest is in memory and can be made again.
+    CREATE TABLE signatures (
+        height INTEGER PRIMARY KEY,
+        signature BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE shares (
+        id INTEGER PRIMARY KEY,
+        namespace TEXT NOT NULL,
+        height INTEGER NOT NULL,
+        entries BLOB NOT NULL,
+        UNIQUE (namespace, height)
+    ) STRICT;
+
+    -- places: for each bundle b32 id | u32 first_index | u16 count
+    CREATE TABLE placements (
+        id INTEGER PRIMARY KEY,
+        second INTEGER NOT NULL,
+        height INTEGER NOT NULL,
+        places BLOB NOT NULL,
+        UNIQUE (second, height)
+    ) STRICT;
+    """,
+)
+
+_INSERT_SIGNATURE: Final = "INSERT OR IGNORE INTO signatures (height, signature) VALUES (?, ?)"
+
+_PLACE_BYTES: Final = 32 + 4 + 2
+_PAGE_ROWS: Final = 256
+"""Blocks that one read looks at; many small ones fit one message."""
+
+
+class StoredBlock(NamedTuple):
+    """A block's row."""
+
+    height: Height
+    """Its height."""
+    header: bytes
+    """Its header's bytes."""
+    leaves_bytes: bytes
+    """Its namespace leaves."""
+    signature: Signature | None
+    """Its signature; None if it is not stored, which can only be so for the newest block."""
+
+
+class Ledger:
+    """An open ledger; see `open_ledger`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # A look through all of history takes long: one at a time, so that other reads find a connection.
+        self._searching = asyncio.Lock()
+
+    async def append(
+        self,
+        proposal: Proposal,
+        shares: Mapping[Namespace, bytes],
+        previous: tuple[Height, Signature] | None,
+    ) -> None:
+        """Store a block, and the signature of the one before it; all is on disk when this returns.
+
+        Raises sqlite3.IntegrityError for a height that is there, StorageFailed.
+        """
+        block, height = proposal.block, proposal.block.header.height
+        statements: list[Statement] = [
+            (
+                "INSERT INTO blocks (height, header, namespace_leaves) VALUES (?, ?, ?)",
+                [(height, block.header_bytes, block.leaves_bytes)],
+            ),
+            (
+                "INSERT INTO shares (namespace, height, entries) VALUES (?, ?, ?)",
+                [(namespace, height, entries) for namespace, entries in shares.items()],
+            ),
+            (
+                "INSERT INTO placements (second, height, places) VALUES (?, ?, ?)",
+                [(second, height, places) for second, places in _places_by_second(proposal).items()],
+            ),
+        ]
+        if previous is not None:
+            statements.append((_INSERT_SIGNATURE, [previous]))
+        await self._database.transact(statements)
+
+    async def save_signature(self, height: Height, signature: Signature) -> None:
+        """Store a block's signature, if it is not stored yet. Raises StorageFailed."""
+        await self._database.transact([(_INSERT_SIGNATURE, [(height, signature)])])
+
+    async def heights(self) -> tuple[Height, Height]:
+        """Return the first and the newest height; 1 and 0 of an empty ledger."""
+        row = await self._database.read_one("SELECT min(height), max(height) FROM blocks")
+        assert row is not None, "an aggregate has one row"
+        first, newest = row
+        return Height(first or 1), Height(newest or 0)
+
+    async def blocks(self, heights: range) -> list[StoredBlock]:
+        """Return the rows of some blocks in order, without their entries."""
+        rows = await self._database.read(
+            "SELECT blocks.height, header, namespace_leaves, signature FROM blocks"
+            " LEFT JOIN signatures ON signatures.height = blocks.height"
+            " WHERE blocks.height >= ? AND blocks.height < ? ORDER BY blocks.height",
+            (heights.start, heights.stop),
+        )
+        return [StoredBlock(*row) for row in rows]
+
+    async def sealed(
+        self, heights: range, namespaces: Sequence[Namespace], *, head: SealedBlock, bytes_max: int
+    ) -> list[SealedBlock]:
+        """Return shares of blocks, from the first of `heights` on, at least one, within `bytes_max`.
+
+        `head` is the newest block, whose signature is not stored yet.
+        """
+        stored = await self.blocks(heights[:_PAGE_ROWS])
+        chosen = await self._within(stored, namespaces, bytes_max)
+        shares: dict[Height, dict[Namespace, bytes]] = {each.height: {} for each in chosen}
+        if namespaces and chosen:
+            rows = await self._database.read(
+                "SELECT height, namespace, entries FROM shares"
+                " WHERE namespace IN (SELECT value FROM json_each(?)) AND height >= ? AND height <= ?",
+                (json.dumps(namespaces), chosen[0].height, chosen[-1].height),
+            )
+            for height, namespace, entries in rows:
+                shares[height][namespace] = entries
+        return [_sealed(each, head, shares[each.height]) for each in chosen]
+
+    async def _within(
+        self, stored: list[StoredBlock], namespaces: Sequence[Namespace], bytes_max: int
+    ) -> list[StoredBlock]:
+        """Return as many of the blocks, at least one, as have shares within `bytes_max`."""
+        if not stored:
+            return []
+        rows = await self._database.read(
+            "SELECT height, sum(length(entries)) FROM shares"
+            " WHERE namespace IN (SELECT value FROM json_each(?)) AND height >= ? AND height <= ?"
+            " GROUP BY height",
+            (json.dumps(namespaces), stored[0].height, stored[-1].height),
+        )
+        entries_bytes: dict[Height, int] = dict(rows)
+        total_bytes = 0
+        for position, each in enumerate(stored):
+            total_bytes += HEADER_BYTES + 128 + len(each.leaves_bytes) + entries_bytes.get(each.height, 0)
+            if total_bytes > bytes_max and position > 0:
+                return stored[:position]
+        return stored
+
+    async def find(self, bundle_id: BundleId, valid_until_ms: int) -> Placement | None:
+        """Return where a bundle stands; without its window (0) all of history is searched."""
+        if valid_until_ms:
+            rows = await self._database.read(
+                "SELECT height, places FROM placements WHERE second = ? AND instr(places, ?) > 0",
+                (second_of(valid_until_ms), bundle_id),
+            )
+        else:
+            async with self._searching:
+                rows = await self._database.read(
+                    "SELECT height, places FROM placements WHERE instr(places, ?) > 0", (bundle_id,)
+                )
+        for height, places in rows:
+            for placement in _placements(height, places):
+                if placement.bundle_id == bundle_id:
+                    return placement
+        return None
+
+    async def placements_from(self, second: int) -> AsyncIterator[tuple[int, Placement]]:
+        """Yield every bundle whose window ends in `second` or later, with that second."""
+        after = (second, 0)
+        while rows := await self._database.read(
+            "SELECT second, height, places FROM placements WHERE (second, height) > (?, ?)"
+            " ORDER BY second, height LIMIT 256",
+            after,
+        ):
+            for each_second, height, places in rows:
+                for placement in _placements(height, places):
+                    yield each_second, placement
+            after = (rows[-1][0], rows[-1][1])
+
+    async def entries_of(self, namespace: Namespace) -> AsyncIterator[tuple[Height, tuple[bytes, ...]]]:
+        """Yield the height and encoded entries of every block that has any of a namespace, in order."""
+        after = 0
+        while rows := await self._database.read(
+            "SELECT height, entries FROM shares WHERE namespace = ? AND height > ? ORDER BY height LIMIT 64",
+            (namespace, after),
+        ):
+            for height, encoded in rows:
+                yield Height(height), entries_in(encoded)
+            after = rows[-1][0]
+
+
+@asynccontextmanager
+async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
+    """Open or make the ledger at `path`; closed at the end of the block. Raises as `open_database`."""
+    async with open_database(path, schema=_SCHEMA, application_id=APPLICATION_ID, readers=4) as database:
+        yield Ledger(database)
+
+
+def encode_shares(block: Block) -> dict[Namespace, bytes]:
+    """Return each namespace's entries as they are stored and travel."""
+    return {
+        namespace: sequencer_pb2.NamespaceEntries(namespace=namespace, entries=entries).SerializeToString()
+        for namespace, entries in sorted(block.entries.items())
+    }
+
+
+def entries_in(share: bytes) -> tuple[bytes, ...]:
+    """Return the encoded entries of a namespace's share."""
+    return tuple(sequencer_pb2.NamespaceEntries.FromString(share).entries)
+
+
+def _sealed(stored: StoredBlock, head: SealedBlock, shares: Mapping[Namespace, bytes]) -> SealedBlock:
+    if stored.height == head.height:
+        return SealedBlock(head.height, head.header, head.leaves_bytes, shares)
+    if stored.signature is None:
+        raise AssertionError(f"block {stored.height} below the newest has no signature")
+    header = ProvenHeader(stored.header, stored.signature)
+    return SealedBlock(stored.height, header, stored.leaves_bytes, shares)
+
+
+def _places_by_second(proposal: Proposal) -> dict[int, bytes]:
+    places: dict[int, list[bytes]] = {}
+    for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
+        place = placement.bundle_id + u32(placement.first_index) + u16(placement.count)
+        places.setdefault(second_of(bundle.valid_until_ms), []).append(place)
+    return {second: b"".join(each) for second, each in places.items()}
+
+
+def _placements(height: Height, places: bytes) -> Iterable[Placement]:
+    for start in range(0, len(places), _PLACE_BYTES):
+        place = places[start : start + _PLACE_BYTES]
+        first_index, count = int.from_bytes(place[32:36], "big"), int.from_bytes(place[36:], "big")
+        yield Placement(BundleId(place[:32]), height, first_index, count)

@@ -1,0 +1,233 @@
+"""The one writer: what is submitted waits here, becomes blocks, and is answered once it is durable.
+
+Owns the queue, the remembered bundles and the pace of blocks. While one block is made durable the next one
+gathers: a lone bundle is ordered at once, a flood fills large blocks. Who submitted may go away at any
+time; the block does not know. Invariants: a bundle is in at most one block; nobody is answered before its
+block is durable and proven; a block that was given to the engine is never given up.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from deploy.node.failpoints import FAILPOINTS
+from lockstep.block import AdmittedBundle
+from lockstep.errors import (
+    Expired,
+    LockstepError,
+    NotReady,
+    QueueFull,
+    ReadOnly,
+    ShuttingDown,
+    TooManyLiveIds,
+)
+from lockstep.header import Tip, header_hash, tip_of
+from lockstep.types import BundleId
+from sequencer.admission import verify_window
+from sequencer.builder import Proposal, entry_bytes, gather, propose
+from sequencer.chain import ChainState
+from sequencer.client.records import Placement
+from sequencer.engine import OrderingEngine, SealedBlock
+from sequencer.feed import Feed
+from sequencer.live_ids import LiveIds, second_of
+from sequencer.log_time import Stopwatch
+
+PUBLISHED: Final = FAILPOINTS.declare(
+    "sequencer.block.published", "streams have the block, nobody is answered"
+)
+BEFORE_ACK: Final = FAILPOINTS.declare("sequencer.submit.before_ack", "a bundle's submitter is answered next")
+
+
+class Writer:
+    """Orders bundles; see the module."""
+
+    def __init__(
+        self,
+        engine: OrderingEngine,
+        feed: Feed,
+        chain: ChainState,
+        live: LiveIds,
+        *,
+        genesis: Tip,
+        clock_ms: Callable[[], int],
+        heartbeat_ms: int,
+        queue_bundles_max: int,
+        queue_bytes_max: int,
+        live_ids_max: int,
+    ) -> None:
+        """Continue the engine's head; `clock_ms` is a monotonic clock in whole milliseconds."""
+        self._engine = engine
+        self._feed = feed
+        self._chain = chain
+        self._live = live
+        self._clock_ms = clock_ms
+        self._heartbeat_ms = heartbeat_ms
+        self._queue_bundles_max = queue_bundles_max
+        self._queue_bytes_max = queue_bytes_max
+        self._live_ids_max = live_ids_max
+        self._tip = genesis if engine.head is None else _tip(engine.head)
+        self._stopwatch = Stopwatch(self._tip.time_ms)
+        self._queue: deque[AdmittedBundle] = deque()
+        self._queue_bytes = 0
+        self._answers: dict[BundleId, asyncio.Future[Placement]] = {}
+        self._work = asyncio.Event()
+        self._refusal: LockstepError | None = None
+        self._stopping = False
+
+    @property
+    def tip(self) -> Tip:
+        """The newest block."""
+        return self._tip
+
+    @property
+    def refusal(self) -> LockstepError | None:
+        """Why nothing is ordered; None if it is."""
+        return self._refusal
+
+    @property
+    def live_ids(self) -> int:
+        """How many bundles are remembered."""
+        return len(self._live) + len(self._answers)
+
+    def submit(self, bundle: AdmittedBundle) -> "asyncio.Future[Placement]":
+        """Accept a bundle and return a future of its place, which several may share: never cancel it.
+
+        A bundle that is known gets its first place. Raises, having accepted nothing, in this order: ReadOnly,
+        NotReady or ShuttingDown; Expired, TooFarAhead; TooManyLiveIds; QueueFull. The future may fail with
+        Expired or ShuttingDown.
+        """
+        known = self._find(bundle.bundle_id)
+        if known is not None:
+            return known
+        if self._refusal is not None:
+            # Raised many times: the traceback of the times before must not pile up on it.
+            raise self._refusal.with_traceback(None)
+        verify_window(bundle.valid_until_ms, self._tip.time_ms)
+        if self.live_ids >= self._live_ids_max:
+            raise TooManyLiveIds(limit=self._live_ids_max)
+        if len(self._queue) >= self._queue_bundles_max:
+            raise QueueFull(queue="bundle", limit=self._queue_bundles_max)
+        size_bytes = entry_bytes(bundle)
+        if self._queue_bytes + size_bytes > self._queue_bytes_max:
+            raise QueueFull(queue="bundle bytes", limit=self._queue_bytes_max)
+        answer: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
+        self._answers[bundle.bundle_id] = answer
+        self._queue.append(bundle)
+        self._queue_bytes += size_bytes
+        self._work.set()
+        return answer
+
+    def refuse(self, refusal: ReadOnly | NotReady | ShuttingDown) -> None:
+        """Order nothing from now on; a block that the engine has is finished."""
+        self._refusal = refusal
+        self._fail([bundle.bundle_id for bundle in self._queue], refusal)
+        self._queue.clear()
+        self._queue_bytes = 0
+
+    def allow(self) -> None:
+        """Order again after NotReady."""
+        if isinstance(self._refusal, NotReady):
+            self._refusal = None
+            self._work.set()
+
+    def stop(self) -> None:
+        """Let `run` return after the block that is being made."""
+        self._stopping = True
+        self._work.set()
+
+    async def run(self) -> None:
+        """Make blocks until `stop`. Raises what the engine does, which ends the process."""
+        try:
+            while not self._stopping:
+                is_due = await self._wait_for_work()
+                if self._may_order():
+                    await self._make_block(is_due=is_due)
+        finally:
+            self._stopping = True
+            self.refuse(ShuttingDown())
+            # What the engine had when it failed: its outcome is unknown until the next start.
+            self._fail(list(self._answers), ShuttingDown())
+
+    async def _wait_for_work(self) -> bool:
+        """Wait until there is something to order or a heartbeat is due; answer whether it is due."""
+        due_ms = (self._stopwatch.read_at_ms or 0) + self._heartbeat_ms
+        timeout_s = None if self._refusal is not None else max(due_ms - self._clock_ms(), 0) / 1_000
+        if self._queue and self._refusal is None:
+            return self._clock_ms() >= due_ms
+        self._work.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._work.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _make_block(self, *, is_due: bool) -> None:
+        stopwatch = self._stopwatch.advance(self._clock_ms())
+        chosen, expired = gather(self._queue, stopwatch.time_ms)
+        self._queue_bytes -= sum(map(entry_bytes, (*chosen, *expired)))
+        for bundle in expired:
+            error = Expired(what="bundle", valid_until_ms=bundle.valid_until_ms, time_ms=stopwatch.time_ms)
+            self._fail([bundle.bundle_id], error)
+        if not chosen and not is_due:
+            return
+        proposal = propose(self._tip, stopwatch.time_ms, chosen)
+        sealed = await self._engine.order(proposal)
+        self._stopwatch = stopwatch
+        self._tip = tip_of(proposal.block.header, proposal.block.hash)
+        self._take_over(proposal)
+        self._feed.publish(sealed)
+        FAILPOINTS.reach(PUBLISHED)
+        self._answer(proposal)
+
+    def _take_over(self, proposal: Proposal) -> None:
+        """Bring what is remembered up to the new block."""
+        self._chain.apply(proposal.block)
+        for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
+            self._live.add(placement, second_of(bundle.valid_until_ms))
+        self._live.expire(self._tip.time_ms)
+
+    def _answer(self, proposal: Proposal) -> None:
+        for placement in proposal.placements:
+            FAILPOINTS.reach(BEFORE_ACK)
+            self._answers.pop(placement.bundle_id).set_result(placement)
+
+    def _find(self, bundle_id: BundleId) -> "asyncio.Future[Placement] | None":
+        answer = self._answers.get(bundle_id)
+        if answer is not None:
+            return answer
+        placement = self._live.find(bundle_id)
+        if placement is None:
+            return None
+        answer = asyncio.get_running_loop().create_future()
+        answer.set_result(placement)
+        return answer
+
+    def _fail(self, bundle_ids: Iterable[BundleId], error: LockstepError) -> None:
+        for bundle_id in bundle_ids:
+            answer = self._answers.pop(bundle_id)
+            answer.set_exception(error)
+            # Its submitters may all be gone; then nobody else looks at it.
+            answer.exception()
+
+    def _may_order(self) -> bool:
+        """Answer whether to make a block; refuse from the height on at which another key signs."""
+        if self._stopping or self._refusal is not None:
+            return False
+        if self._engine.public_key in (None, self._chain.next_key):
+            return True
+        structlog.get_logger().error("key_replaced", height=self._tip.height + 1)
+        self.refuse(
+            ReadOnly(
+                reason=f"from block {self._tip.height + 1} on another key signs headers",
+                advice="stop it and start it with the key that the registry names",
+            )
+        )
+        return False
+
+
+def _tip(block: SealedBlock) -> Tip:
+    return tip_of(block.header.header, header_hash(block.header.encoded))

@@ -112,10 +112,11 @@ class Chain:
     def block(self, *transactions: tuple[str, bytes], advance_ms: int = 100) -> VerifiedBlock:
         """Make the next block, each transaction in a bundle of its own."""
         bundles = []
-        for name, payload in transactions:
+        for position, (name, payload) in enumerate(transactions):
             transaction = Transaction(Namespace(name), payload)
             hashes = (transaction_hash(*transaction),)
-            valid_until_ms = self.time_ms + 30_000
+            # Another window for each: the same payload may come twice in a block.
+            valid_until_ms = self.time_ms + 30_000 + position
             bundles.append(
                 AdmittedBundle(
                     bundle_id(self.genesis.chain_id, valid_until_ms, hashes),

@@ -9,10 +9,9 @@ import asyncio
 import itertools
 import random
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import grpc
 
@@ -27,6 +26,8 @@ from sequencer.client.following import is_worth_resuming
 from sequencer.client.messages import bundle_message, read_error, read_header, read_placement
 from sequencer.client.records import Ordered
 from sequencer.client.verifying import Verifier, check_placement
+
+_Call: TypeAlias = "grpc.aio.StreamStreamCall[sequencer_pb2.SubmitStreamRequest, Any]"
 
 _BATCH_SUBMISSIONS_MAX: Final = 1_024
 _BATCH_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
@@ -140,21 +141,24 @@ class SubmitStream:
     async def _run(self) -> None:
         """Keep a connection until the stream is left; what cannot pass fails everybody."""
         failures = 0
+        error: LockstepError = ShuttingDown()
         try:
             while True:
                 answered = await self._connection()
                 failures = 1 if answered else failures + 1
-                await asyncio.sleep(
-                    DEFAULT_BACKOFF.wait_ms(min(failures, 32), None, self._randomness) / 1_000
-                )
-        except LockstepError as error:
+                wait_ms = DEFAULT_BACKOFF.wait_ms(min(failures, 32), None, self._randomness)
+                await asyncio.sleep(wait_ms / 1_000)
+        except LockstepError as failure:
+            error = failure
+        finally:
             self._fail_all(error)
 
     async def _connection(self) -> bool:
         """Send and receive until the connection ends; answer whether anything was received on it."""
         self._sending = sending = _Sending(deque(self._in_flight.values()))
         self._newest = None
-        call = self._stub.SubmitStream(_batches(sending))
+        call = self._stub.SubmitStream()
+        sender = asyncio.create_task(_send(call, sending))
         answered = False
         try:
             async for response in call:
@@ -165,7 +169,9 @@ class SubmitStream:
             if not is_worth_resuming(error):
                 raise error from failure
         finally:
+            sender.cancel()
             call.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
         return answered
 
     def _receive(self, response: sequencer_pb2.SubmitStreamResponse) -> None:
@@ -198,21 +204,30 @@ class SubmitStream:
                 item.answer.set_exception(error)
 
 
-async def _batches(sending: _Sending) -> AsyncIterator[sequencer_pb2.SubmitStreamRequest]:
-    """Yield what waits, as much at a time as a message may hold."""
+async def _send(call: _Call, sending: _Sending) -> None:
+    """Write what waits, as much at a time as a message may hold, until the connection ends."""
     while True:
-        request = sequencer_pb2.SubmitStreamRequest()
-        batch_bytes = 0
-        while sending.waiting and len(request.submissions) < _BATCH_SUBMISSIONS_MAX:
-            item = sending.waiting[0]
-            batch_bytes += item.submission.ByteSize() + 8
-            if batch_bytes > _BATCH_BYTES_MAX and request.submissions:
-                break
-            sending.waiting.popleft()
-            if not item.answer.done():
-                request.submissions.append(item.submission)
+        request = _batch(sending)
         if request.submissions:
-            yield request
+            try:
+                await call.write(request)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                # The call is over; who receives finds out why.
+                return
         else:
             sending.changed.clear()
             await sending.changed.wait()
+
+
+def _batch(sending: _Sending) -> sequencer_pb2.SubmitStreamRequest:
+    request = sequencer_pb2.SubmitStreamRequest()
+    batch_bytes = 0
+    while sending.waiting and len(request.submissions) < _BATCH_SUBMISSIONS_MAX:
+        item = sending.waiting[0]
+        batch_bytes += item.submission.ByteSize() + 8
+        if batch_bytes > _BATCH_BYTES_MAX and request.submissions:
+            break
+        sending.waiting.popleft()
+        if not item.answer.done():
+            request.submissions.append(item.submission)
+    return request

@@ -106,6 +106,7 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
                     feed,
                     genesis=start,
                     interval_ms=settings.anchor_ms,
+                    interval_blocks=genesis.anchor_interval_blocks,
                     judge=lambda found: writer.allow() if found is None else _refuse(writer, found),
                 )
             service = SequencerService(

@@ -55,13 +55,18 @@ class Anchoring:
         *,
         genesis: Tip,
         interval_ms: int,
+        interval_blocks: int,
         judge: Callable[[ReadOnly | None], None],
     ) -> None:
-        """`judge` is told whenever the log was asked: why the sequencer must not order, or None."""
+        """Anchor every `interval_ms` of real time, in ranges that end at multiples of `interval_blocks`.
+
+        `judge` is told whenever the log was asked: why the sequencer must not order, or None.
+        """
         self._log = log
         self._feed = feed
         self._genesis = genesis
         self._interval_s = interval_ms / 1_000
+        self._interval_blocks = interval_blocks
         self._judge = judge
         self._anchored_height = Height(0)
 
@@ -94,14 +99,22 @@ class Anchoring:
         if loss is not None:
             return
         self._anchored_height = anchored.height
-        if head is None or head.height == anchored.height:
-            return
         parent_hash = anchored.hash if anchored.height else self._genesis.hash
-        headers = HeaderRange(Height(anchored.height + 1), parent_hash, head.header)
+        while self._anchored_height < tip.height:
+            parent_hash = await self._append_range(parent_hash, tip.height)
+
+    async def _append_range(self, parent_hash: HeaderHash, head_height: Height) -> HeaderHash:
+        """Append the next range of headers, and return the hash of its last."""
+        first_height = Height(self._anchored_height + 1)
+        # Commitments are about headers at multiples of the interval, so that each of those ends a range.
+        end = Height(-(-first_height // self._interval_blocks) * self._interval_blocks)
+        last = await self._feed.header(min(end, head_height))
+        headers = HeaderRange(first_height, parent_hash, last)
         FAILPOINTS.reach(BEFORE_SEND)
         await self._log.append(encode_settlement_entry(headers))
         FAILPOINTS.reach(SENT)
-        self._anchored_height = head.height
+        self._anchored_height = last.header.height
+        return header_hash(last.encoded)
 
     async def _own_hash(self, height: Height) -> HeaderHash | None:
         """Return the hash of our header at a height; None if we have none."""

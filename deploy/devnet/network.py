@@ -88,7 +88,7 @@ FUNDS: Final[Mapping[str, Mapping[RollupId, int]]] = {
 }
 """The traders, and what they have from the start in base units."""
 
-ANCHOR_INTERVAL_BLOCKS: Final = 4
+ANCHOR_INTERVAL_BLOCKS: Final = 8
 """Blocks between posted commitments: few, so that a person sees them anchored."""
 
 _PORTS: Final = range(15_000, 32_000)

@@ -6,6 +6,7 @@ that was not kept is `PromiseBroken`.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from bridge.client import SwapPhase, SwapView
@@ -14,7 +15,6 @@ from deploy.devnet.clients import until
 from lockstep.commitment import (
     Commitment,
     balance_key,
-    commitment_hash,
     decode_escrow_record,
     escrow_key,
     supply_key,
@@ -172,49 +172,62 @@ async def verify_log(
 
     1. Its entries make the tree that its checkpoint signs. 2. It is this chain's. 3. Its headers are the
     sequencer's, each range following the one before. 4. Its commitments are signed, and what the rollup's own
-    node says. 5. There is no evidence in it. Raises PromiseBroken.
+    node says. 5. Nothing else is in it, such as evidence. Raises PromiseBroken.
     """
 
-    async def anchored() -> bool | None:
+    async def is_anchored() -> bool | None:
         status = await client.status()
-        reached = [
-            status.anchored_height,
-            *(status.rollups[name].height if name in status.rollups else 0 for name in nodes),
-        ]
-        return True if min(reached) >= min_height else None
+        rollups = [status.rollups[name].height if name in status.rollups else 0 for name in nodes]
+        return True if min(status.anchored_height, *rollups) >= min_height else None
 
-    await until(anchored, f"the settlement log to anchor height {min_height}")
+    await until(is_anchored, f"the settlement log to anchor height {min_height}")
     checkpoint = await client.checkpoint()
-    tree = AppendTree()
-    tip_height, tip_hash = 0, HeaderHash(genesis.chain_id)
-    commitments: dict[RollupId, Commitment] = {}
-    async for index, encoded in client.entries(0):
-        tree.append(leaf_hash(encoded))
-        match decode_settlement_entry(encoded):
-            case GenesisEntry(chain=chain) if index == 0 and chain == genesis.chain_id:
-                pass
-            case HeaderRange(first_height=first, parent_hash=parent, last=last) if (first, parent) == (
-                tip_height + 1,
-                tip_hash,
-            ):
-                verify_proven_header(genesis.sequencer, last)
-                tip_height, tip_hash = last.header.height, header_hash(last.encoded)
-            case CommitmentEntry() as entry:
-                verify_commitment(entry)
-                commitments[entry.posted.commitment.rollup] = entry.posted.commitment
-            case other:
-                raise PromiseBroken(f"entry {index} of the settlement log does not belong there: {other}")
-        if tree.size == checkpoint.size:
-            break
-    if tree.root() != checkpoint.root:
-        raise PromiseBroken(f"the settlement log's {tree.size} entries are not what its checkpoint signs")
-    for rollup, commitment in commitments.items():
-        executed = await nodes[rollup].commitment(commitment.height)
-        if commitment_hash(executed) != commitment_hash(commitment):
+    log = _Log(genesis)
+    async with aclosing(client.entries(0)) as entries:
+        async for index, encoded in entries:
+            log.add(index, encoded)
+            if log.tree.size == checkpoint.size:
+                break
+    if log.tree.root() != checkpoint.root:
+        raise PromiseBroken(
+            f"the settlement log's {checkpoint.size} entries are not what its checkpoint signs"
+        )
+    for rollup, commitment in log.commitments.items():
+        if await nodes[rollup].commitment(commitment.height) != commitment:
             raise PromiseBroken(
                 f"{rollup} posted another commitment of height {commitment.height} than it has"
             )
-    return LogFindings(checkpoint.size, tip_height, commitments)
+    return LogFindings(checkpoint.size, log.tip_height, log.commitments)
+
+
+class _Log:
+    """The settlement log as far as it was read."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self.tree = AppendTree()
+        self.tip_height = 0
+        self.commitments: dict[RollupId, Commitment] = {}
+        self._genesis = genesis
+        self._tip_hash = HeaderHash(genesis.chain_id)
+
+    def add(self, index: int, encoded: bytes) -> None:
+        """Check the next entry and add it."""
+        self.tree.append(leaf_hash(encoded))
+        match decode_settlement_entry(encoded):
+            case GenesisEntry(chain=chain) if (index, chain) == (0, self._genesis.chain_id):
+                pass
+            case HeaderRange() as range_ if (range_.first_height, range_.parent_hash) == (
+                self.tip_height + 1,
+                self._tip_hash,
+            ):
+                verify_proven_header(self._genesis.sequencer, range_.last)
+                self.tip_height = range_.last.header.height
+                self._tip_hash = header_hash(range_.last.encoded)
+            case CommitmentEntry() as entry:
+                verify_commitment(entry)
+                self.commitments[entry.posted.commitment.rollup] = entry.posted.commitment
+            case entry:
+                raise PromiseBroken(f"entry {index} of the settlement log does not belong there: {entry}")
 
 
 def _amount(value: bytes | None) -> int:

@@ -53,7 +53,8 @@ def error_from_rpc(failure: grpc.aio.AioRpcError, *, peer: str) -> LockstepError
     record = _read_details(failure)
     if record is not None:
         return from_record(record, status)
-    if failure.code() is grpc.StatusCode.UNAVAILABLE:
+    # Who cancels a call himself gets no status: CANCELLED is what a server says that is cut off while it stops.
+    if failure.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return UnavailablePeer(peer=peer)
     if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimedOut(peer=peer)

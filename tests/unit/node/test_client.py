@@ -70,6 +70,13 @@ def test_answers_without_our_details(
     assert error.retryable is (expected is not Foreign)
 
 
+def test_a_call_that_is_cut_off_while_its_server_stops_may_be_repeated() -> None:
+    failure = grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, grpc.aio.Metadata(), grpc.aio.Metadata())
+    error = error_from_rpc(failure, peer="p")
+    assert type(error) is UnavailablePeer
+    assert error.retryable
+
+
 def test_details_of_another_domain_are_not_ours() -> None:
     code, message, [(key, value)] = encode_error(NotYet(height=9, newest=4))
     trailers = grpc.aio.Metadata((key, value.replace(b"lockstep", b"elsewher")))

@@ -18,6 +18,7 @@ from lockstep.settlement_entries import (
     GenesisEntry,
     HeaderRange,
     ProvenHeader,
+    encode_proven_header,
     encode_settlement_entry,
 )
 from lockstep.signing import SigningKey
@@ -92,11 +93,12 @@ def test_a_gap_another_chain_and_evidence_do_not_belong_there(
     genesis: Genesis, sequencer: SigningKey
 ) -> None:
     first = header(genesis, sequencer, 1, genesis.chain_id)
+    other = header(genesis, sequencer, 1, bytes([7] * 32))
     third = header(genesis, sequencer, 3, bytes([7] * 32))
     for entry in (
         GenesisEntry(type(genesis.chain_id)(bytes(32)), genesis.settlement.origin),
         HeaderRange(Height(3), HeaderHash(bytes([7] * 32)), third),
-        Evidence(EvidenceKind.HEADERS, b"one", b"other"),
+        Evidence(EvidenceKind.HEADERS, encode_proven_header(first), encode_proven_header(other)),
     ):
         with pytest.raises(PromiseBroken, match="does not belong there"):
             _Log(genesis).add(0, encode_settlement_entry(entry))
@@ -105,6 +107,4 @@ def test_a_gap_another_chain_and_evidence_do_not_belong_there(
         _Log(genesis).add(
             0, encode_settlement_entry(HeaderRange(Height(1), HeaderHash(genesis.chain_id), forged))
         )
-    _Log(genesis).add(
-        0, encode_settlement_entry(HeaderRange(Height(1), HeaderHash(genesis.chain_id), first))
-    )
+    _Log(genesis).add(0, encode_settlement_entry(HeaderRange(Height(1), HeaderHash(genesis.chain_id), first)))

@@ -162,7 +162,7 @@ class Reference:
         outcome, shown = self.outcome(opening, until), self._revealed(opening, until)
         ballots = list(self._counted(opening, until))
         legs = range(len(opening.terms.legs))
-        locked = all(self._reached(opening, leg, 1, until) for leg in legs)
+        locked = all(self._reached(opening, ballots, leg, 1) for leg in legs)
         standing = ("LOCKED" if locked else "OPEN") if shown is None else "REVEALED"
         phase = PHASES[standing if outcome is None else outcome.phase]
         parts = [bytes((1, phase)), opening.at[0].to_bytes(8, "big"), opening.at[1].to_bytes(4, "big")]
@@ -186,15 +186,15 @@ class Reference:
 
     def outcome(self, opening: Opening, until: Position) -> Outcome | None:
         """Return the first of everything that could decide an opening before a position."""
-        terms, legs = opening.terms, range(len(opening.terms.legs))
-        found = []
-        locks = [self._reached(opening, leg, 1, until) for leg in legs]
+        terms, legs, found = opening.terms, range(len(opening.terms.legs)), []
+        ballots = self._ballots(opening, until)
+        locks = [self._reached(opening, ballots, leg, 1) for leg in legs]
         shown = self._first_reveal(opening, until)
         all_locked = max(each for each in locks if each) if all(locks) else None
         if all_locked is not None and shown is not None:
             found.append(Outcome(max(all_locked, shown[0]), "COMMITTED", "NONE", ()))
         for leg in legs:
-            rejected = self._reached(opening, leg, 2, until)
+            rejected = self._reached(opening, ballots, leg, 2)
             if rejected is not None:
                 found.append(Outcome(rejected, "ABORTED", "LEG_REJECTED", (leg,)))
         for each in self._between(opening, until):
@@ -204,7 +204,7 @@ class Reference:
         lock_by = self._block_at(terms.lock_by_ms, until)
         if lock_by is not None:
             missing = tuple(
-                leg for leg in legs if (at := self._reached(opening, leg, 1, until)) is None or at > lock_by
+                leg for leg in legs if (at := self._reached(opening, ballots, leg, 1)) is None or at > lock_by
             )
             if missing:
                 found.append(Outcome(lock_by, "ABORTED", "NOT_LOCKED", missing))
@@ -215,11 +215,10 @@ class Reference:
             found.append(Outcome(opening.crowded_at, "ABORTED", "CROWDED_OUT", ()))
         return min(found, default=None, key=lambda outcome: outcome.at)
 
-    def _reached(self, opening: Opening, leg: int, verdict: int, until: Position) -> Position | None:
+    @staticmethod
+    def _reached(opening: Opening, ballots: list[Ballot], leg: int, verdict: int) -> Position | None:
         """Return where enough keys had given a leg a verdict."""
-        places = sorted(
-            each.at for each in self._ballots(opening, until) if (each.leg, each.verdict) == (leg, verdict)
-        )
+        places = sorted(each.at for each in ballots if (each.leg, each.verdict) == (leg, verdict))
         threshold = opening.sets[leg].threshold
         return places[threshold - 1] if len(places) >= threshold else None
 
@@ -323,8 +322,8 @@ class Reference:
         self.openings.append(Opening(entry.swap_id, terms, entry.terms_bytes, at, sets))
 
     def _attested(self, opening: Opening, at: Position) -> bool:
-        legs = range(len(opening.terms.legs))
-        return any(self._reached(opening, leg, verdict, at) for leg in legs for verdict in (1, 2))
+        legs, ballots = range(len(opening.terms.legs)), self._ballots(opening, at)
+        return any(self._reached(opening, ballots, leg, verdict) for leg in legs for verdict in (1, 2))
 
     def _drop(self, block: BlockInput) -> None:
         opening_of_block = (block.height, -1, 0)

@@ -53,7 +53,7 @@ def error_from_rpc(failure: grpc.aio.AioRpcError, *, peer: str) -> LockstepError
     record = _read_details(failure)
     if record is not None:
         return from_record(record, status)
-    # Who cancels a call himself gets no status: CANCELLED is what a server says that is cut off while it stops.
+    # Who cancels a call himself gets no status: CANCELLED is what a server says that is cut off as it stops.
     if failure.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return UnavailablePeer(peer=peer)
     if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -15,13 +15,13 @@ import structlog
 
 from deploy.node.failpoints import FAILPOINTS
 from lockstep.commitment import commitment_hash
-from lockstep.errors import Contradiction, LockstepError
+from lockstep.errors import Contradiction, LockstepError, UnknownKey
 from lockstep.hashing import ZERO_HASH
 from lockstep.header import header_hash
 from lockstep.settlement_entries import PostedCommitment, encode_settlement_entry, sign_commitment
 from lockstep.signing import SigningKey
 from rollups.node import RollupNode
-from rollups.storage import PostedEntry
+from rollups.storage import REFUSED, PostedEntry
 
 BEFORE_SEND: Final = FAILPOINTS.declare(
     "rollup.commitment.before_send", "a signed commitment is durable, nothing is sent"
@@ -87,8 +87,12 @@ class Poster:
                 self._node.stop_speaking(f"the settlement log has another commitment: {error.message}")
                 return
             except LockstepError as error:
-                structlog.get_logger().info("settlement_log_not_reached", reason=str(error))
-                await asyncio.sleep(PAUSE_MS / 1_000)
+                log = structlog.get_logger()
+                if error.retryable:
+                    log.info("settlement_log_not_reached", reason=str(error))
+                else:
+                    log.warning("settlement_log_refused", reason=str(error))
+                await asyncio.sleep((error.retry_after_ms or PAUSE_MS) / 1_000)
                 continue
             await self._until_due()
 
@@ -108,26 +112,32 @@ class Poster:
 
     async def _post_next(self) -> bool:
         """Post the next commitment that is due; answer whether there was one."""
-        if self._key is None or not self._is_attester():
+        if self._key is None or not self._is_attester() or self._node.not_ready_reason:
             return False
-        last = await self._node.storage.last_posted(self._key.public_key)
-        if last is not None and last.log_index is not None:
-            self.posted_height = last.height
-        if last is None or last.log_index is not None:
-            last = await self._sign_next(self._key, last)
-        if last is None or self._node.not_ready_reason:
+        attester = self._key.public_key
+        newest, accepted = await self._node.storage.posted(attester)
+        self.posted_height = 0 if accepted is None else accepted.height
+        pending = newest if newest is not None and newest.log_index is None else None
+        if pending is None:
+            pending = await self._sign_next(self._key, newest, accepted)
+        if pending is None:
             return False
         FAILPOINTS.reach(BEFORE_SEND)
-        log_index = await self._log.append(last.entry)
+        try:
+            log_index = await self._log.append(pending.entry)
+        except UnknownKey:
+            # At that height the key was no attester yet: its chain starts later.
+            log_index = REFUSED
         FAILPOINTS.reach(SENT)
-        await self._node.storage.save_log_index(self._key.public_key, last.height, log_index)
-        self.posted_height = last.height
+        await self._node.storage.save_log_index(attester, pending.height, log_index)
         return True
 
-    async def _sign_next(self, key: SigningKey, last: PostedEntry | None) -> PostedEntry | None:
-        """Sign and keep the commitment after the last one posted; None if it is not due."""
+    async def _sign_next(
+        self, key: SigningKey, newest: PostedEntry | None, accepted: PostedEntry | None
+    ) -> PostedEntry | None:
+        """Sign and keep the next commitment, which names the last accepted one; None if it is not due."""
         interval = self._node.genesis.anchor_interval_blocks
-        height = interval if last is None else last.height + interval
+        height = interval if newest is None else newest.height + interval
         if height > self._node.published.height:
             return None
         block = await self._node.storage.block(height)
@@ -139,8 +149,8 @@ class Poster:
                 attester=key.public_key,
                 header_hash=header_hash(block.header.encoded),
                 commitment=block.commitment,
-                previous_height=0 if last is None else last.height,
-                previous_commitment=ZERO_HASH if last is None else last.commitment_hash,
+                previous_height=0 if accepted is None else accepted.height,
+                previous_commitment=ZERO_HASH if accepted is None else accepted.commitment_hash,
             ),
         )
         signed = PostedEntry(height, commitment_hash(block.commitment), encode_settlement_entry(entry), None)

@@ -51,6 +51,9 @@ APPLICATION_ID: Final = int.from_bytes(b"Lk-R", "big")
 PAGE_ROWS: Final = 50_000
 """Rows that are read at a time while loading."""
 
+REFUSED: Final = -1
+"""Stands as the index of a commitment that the log will never take."""
+
 _NO_LEG: Final = -1
 """Stands as the leg of a transaction's receipt."""
 
@@ -148,7 +151,7 @@ class PostedEntry:
     entry: bytes
     """The entry of the log, as signed."""
     log_index: int | None
-    """Where it stands in the log; None while that is not known."""
+    """Where it stands in the log; REFUSED if it does not; None while that is not known."""
 
 
 class Storage:
@@ -235,14 +238,22 @@ class Storage:
         )
         return None if row is None else row[0]
 
-    async def last_posted(self, attester: bytes) -> PostedEntry | None:
-        """Return the newest commitment that a key signed for the log."""
-        row = await self._database.read_one(
+    async def posted(self, attester: bytes) -> tuple[PostedEntry | None, PostedEntry | None]:
+        """Return the newest commitment that a key signed for the log, and the newest that the log took."""
+        newest = await self._database.read_one(
             "SELECT height, commitment_hash, entry, log_index FROM posted WHERE attester = ? "
             "ORDER BY height DESC LIMIT 1",
             (attester,),
         )
-        return None if row is None else PostedEntry(*row)
+        accepted = await self._database.read_one(
+            "SELECT height, commitment_hash, entry, log_index FROM posted "
+            "WHERE attester = ? AND log_index >= 0 ORDER BY height DESC LIMIT 1",
+            (attester,),
+        )
+        return (
+            None if newest is None else PostedEntry(*newest),
+            None if accepted is None else PostedEntry(*accepted),
+        )
 
     async def posted_at(self, attester: bytes, height: int) -> bytes | None:
         """Return what a key signed for the log at a height, if it did."""
@@ -259,7 +270,7 @@ class Storage:
         FAILPOINTS.reach(POSTED)
 
     async def save_log_index(self, attester: bytes, height: int, log_index: int) -> None:
-        """Keep where the log has a commitment."""
+        """Keep where the log has a commitment, or that it is REFUSED."""
         row = (log_index, attester, height)
         await self._database.transact(
             [("UPDATE posted SET log_index = ? WHERE attester = ? AND height = ?", [row])]

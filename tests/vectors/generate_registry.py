@@ -1,17 +1,14 @@
 """Makes `registry.json`, `settlement_entries.json`, `receipts.json` and `commitment.json`.
 
 Run as `python -m tests.vectors.generate_registry` with `protos` and the repository on the path. Everything
-follows from fixed inputs, so running it again gives the same files; a test insists on that. Bytes are hex
-strings, amounts are decimal strings. A case with `"valid": false` must be refused, for the reason given under
-`why`.
+follows from fixed inputs, so running it again gives the same files; a test insists on that. A case with
+`"valid": false` must be refused, for the reason given under `why`.
 """
 
 import json
-from dataclasses import fields
-from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lockstep import commitment, genesis, receipts, registry, settlement_entries
 from lockstep.attesters import AttesterSet
@@ -34,11 +31,9 @@ from lockstep.registry_entries import (
 )
 from lockstep.signing import SigningKey
 from lockstep.types import ChainId, HeaderHash, Height, PublicKey, RollupId, SwapId, TransactionId
+from tests.vectors.plain import Case, plain
 
 FOLDER: Final = Path(__file__).parent
-AMOUNT_NAMES: Final = frozenset(("amount", "premium"))
-
-Case = dict[str, Any]
 
 
 def render() -> dict[str, str]:
@@ -62,20 +57,6 @@ def digest_of(text: str) -> bytes:
 def key_of(text: str) -> SigningKey:
     """Return the key whose seed is the hash of a name."""
     return SigningKey(digest_of(text))
-
-
-def fields_of(record: Any) -> Any:  # noqa: ANN401 - any record becomes plain JSON
-    """Return a record as plain JSON: bytes as hex, enumerations by name, amounts as decimal strings."""
-    if isinstance(record, IntEnum):
-        return record.name
-    if isinstance(record, bytes):
-        return record.hex()
-    if isinstance(record, tuple):
-        return [fields_of(each) for each in record]
-    if not hasattr(record, "__dataclass_fields__"):
-        return record
-    plain = {each.name: fields_of(getattr(record, each.name)) for each in fields(record)}
-    return {name: str(value) if name in AMOUNT_NAMES else value for name, value in plain.items()}
 
 
 def damaged(valid: bytes, *damages: tuple[str, int, bytes]) -> list[Case]:
@@ -111,7 +92,7 @@ def commitment_vectors() -> Case:
         "about": "commitments, keys and values of a rollup's state; `seen` is a chain of hashes",
         "commitments": [
             {
-                **fields_of(each),
+                **plain(each),
                 "encoded": commitment.encode_commitment(each).hex(),
                 "hash": commitment.commitment_hash(each).hex(),
             }
@@ -122,7 +103,7 @@ def commitment_vectors() -> Case:
             "account": account.hex(),
             "swap_id": swap_id.hex(),
             "leg": 3,
-            "second": 1_700_000_030,
+            "second": str(1_700_000_030),
             "balance": commitment.balance_key(asset, account).hex(),
             "escrow": commitment.escrow_key(swap_id, 3).hex(),
             "open_locks": commitment.open_locks_key(account).hex(),
@@ -171,7 +152,7 @@ def _escrow_records() -> list[Case]:
         ("the verdict is unknown", make(3, 0, 1, 0)),
     ]
     return [
-        {"valid": True, "encoded": each.hex(), **fields_of(commitment.decode_escrow_record(each))}
+        {"valid": True, "encoded": each.hex(), **plain(commitment.decode_escrow_record(each))}
         for each in valid
     ] + [
         *({"valid": False, "why": why, "encoded": each.hex()} for why, each in invalid),
@@ -235,7 +216,7 @@ def receipt_vectors() -> Case:
             {
                 "valid": True,
                 "kind": type(each).__name__,
-                "fields": fields_of(each),
+                "fields": plain(each),
                 "encoded": encoded[id(each)].hex(),
                 "leaf_hash": receipts.receipt_leaf_hash(encoded[id(each)]).hex(),
             }
@@ -297,7 +278,7 @@ def settlement_vectors() -> Case:
         "about": "entries of the settlement log; `fields` say what they hold, nested bytes in hex",
         "sequencer": key_of("sequencer").public_key.hex(),
         "entries": [
-            {"valid": True, "type": type(entry).__name__, "fields": fields_of(entry), "encoded": each.hex()}
+            {"valid": True, "type": type(entry).__name__, "fields": plain(entry), "encoded": each.hex()}
             for entry, each in zip(entries, encoded, strict=True)
         ]
         + damaged(
@@ -418,7 +399,7 @@ def registry_vectors() -> Case:
             {
                 "valid": True,
                 "name": name,
-                "fields": fields_of(decode_registry_entry(payload)),
+                "fields": plain(decode_registry_entry(payload)),
                 "encoded": payload.hex(),
             }
             for name, payload in entries
@@ -529,11 +510,11 @@ def _history(raw: bytes, chain: ChainId) -> list[Case]:
         state, events = registry.step(state, height=Height(height), time_ms=time_ms, entries=entries)
         cases.append(
             {
-                "height": height,
-                "time_ms": time_ms,
+                "height": str(height),
+                "time_ms": str(time_ms),
                 "entries": [{"index": index, "payload": payload.hex()} for index, payload in entries],
                 "events": [
-                    {"outcome": each.outcome.value, "height": each.height, "index": each.index}
+                    {"outcome": each.outcome.value, "height": str(each.height), "index": each.index}
                     for each in events
                 ],
                 "digest": state.digest.hex(),

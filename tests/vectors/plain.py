@@ -13,16 +13,23 @@ from typing import Any, Final
 WIDE_NAMES: Final = frozenset(
     (
         "amount",
+        "effective_height",
         "executed_height",
         "expires_ms",
+        "first_height",
         "height",
         "lock_by_ms",
+        "opened_height",
         "payload_bytes",
+        "premium",
+        "previous_height",
+        "receipt_count",
+        "sequence",
         "time_ms",
         "valid_until_ms",
     )
 )
-"""Fields of 64 and 128 bits: decimal strings."""
+"""Numbers of 64 and 128 bits: decimal strings."""
 
 Case = dict[str, Any]
 
@@ -41,7 +48,10 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any record becomes plain JSON
         items = {each.name: getattr(value, each.name) for each in fields(value)}.items()
     else:
         return value
-    return {name: str(each) if name in WIDE_NAMES else plain(each) for name, each in items}
+    return {
+        name: str(each) if name in WIDE_NAMES and isinstance(each, int) else plain(each)
+        for name, each in items
+    }
 
 
 def _folded(value: bytes) -> Any:  # noqa: ANN401 - JSON

@@ -99,9 +99,9 @@ def test_the_vectors_are_what_the_generator_makes() -> None:
 def test_commitment_vectors(case: dict[str, Any]) -> None:
     commitment = Commitment(
         rollup=RollupId(case["rollup"]),
-        height=case["height"],
+        height=int(case["height"]),
         state_root=bytes.fromhex(case["state_root"]),
-        receipt_count=case["receipt_count"],
+        receipt_count=int(case["receipt_count"]),
         receipts_root=bytes.fromhex(case["receipts_root"]),
         register_root=bytes.fromhex(case["register_root"]),
     )
@@ -116,7 +116,7 @@ def test_state_key_vectors() -> None:
     assert balance_key(asset, account).hex() == vectors["balance"]
     assert escrow_key(swap_id, vectors["leg"]).hex() == vectors["escrow"]
     assert open_locks_key(account).hex() == vectors["open_locks"]
-    assert seen_key(vectors["second"]).hex() == vectors["seen"]
+    assert seen_key(int(vectors["second"])).hex() == vectors["seen"]
     assert supply_key(asset).hex() == vectors["supply"]
 
 
@@ -138,7 +138,7 @@ def test_escrow_record_vectors(case: dict[str, Any]) -> None:
     assert record == EscrowRecord(
         verdict=case["verdict"],
         reason=case["reason"],
-        opened_height=case["opened_height"],
+        opened_height=int(case["opened_height"]),
         opened_index=case["opened_index"],
         asset=bytes.fromhex(case["asset"]),
         sender=PublicKey(bytes.fromhex(case["sender"])),

@@ -25,6 +25,7 @@ from lockstep.receipts import (
 from lockstep.types import PublicKey, SwapId, TransactionId
 from tests.unit.lockstep.strictness import assert_strict
 from tests.vectors import generate_registry
+from tests.vectors.plain import plain
 
 VECTORS: dict[str, Any] = json.loads((Path(generate_registry.__file__).parent / "receipts.json").read_text())
 
@@ -91,7 +92,7 @@ def test_receipt_vectors(case: dict[str, Any]) -> None:
             decode_receipt(encoded)
         return
     receipt = decode_receipt(encoded)
-    assert generate_registry.fields_of(receipt) == case["fields"]
+    assert plain(receipt) == case["fields"]
     assert encode_receipt(receipt) == encoded
     assert receipt_leaf_hash(encoded).hex() == case["leaf_hash"]
 

@@ -66,6 +66,14 @@ def test_any_bytes_are_answered(signature: bytes, public_key: bytes) -> None:
     assert not is_registrable(public_key[:31])
 
 
+@given(st.binary(min_size=1, max_size=20), st.integers(1, 20))
+def test_where_the_signature_ends_is_not_for_the_message_to_say(message: bytes, shift: int) -> None:
+    signed = KEY.sign_raw(message) + message
+    assert verify_raw(KEY.public_key, signed[64:], signed[:64])
+    for end in (64 - shift, min(64 + shift, len(signed))):
+        assert not verify_raw(KEY.public_key, signed[end:], signed[:end])
+
+
 @pytest.mark.parametrize("multiple", range(1, 16))
 def test_a_signature_is_not_malleable(multiple: int) -> None:
     signature = KEY.sign(SIGN_CANCEL, b"body")

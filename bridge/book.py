@@ -1,0 +1,193 @@
+"""What the coordinator knows now, and what of it is not durable yet.
+
+Owns the swaps in memory, their numbering, and the collection of everything that the next transaction has to
+write. Belongs to the writer task alone. Does no I/O. Invariant: what was put here is in the statements of one
+transaction, and leaves memory only when it is over and written.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from bridge import storage
+from bridge.messages import swap_message
+from bridge.phases import UNORDERED
+from bridge.requests import Proposal
+from bridge.storage import Loaded
+from bridge.swap import RevealPolicy, Sending, SendKind, Swap, alarm_ms
+from deploy.node.database import SqlValue, Statement
+from lockstep.register import Register, rows
+from lockstep.types import BundleId, SwapId
+from lockstep.v1 import bridge_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which sending a bundle is."""
+
+    swap_id: SwapId
+    """Its swap."""
+    kind: SendKind
+    """What it is for."""
+    leg: int
+    """The leg of a LOCK, else 0."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is not durable yet."""
+
+    before: dict[SwapId, Swap | None] = field(default_factory=dict)
+    """Every swap that changed, as it is in the database; None: not there."""
+    rows: dict[str, list[tuple[SqlValue, ...]]] = field(default_factory=lambda: defaultdict(list))
+    """Rows to be inserted, by statement."""
+    blocks: int = 0
+    """Blocks that were followed."""
+    proposals: dict[bytes, tuple[SwapId, RevealPolicy]] = field(default_factory=dict)
+    """Requests by their new idempotency keys."""
+    acted: dict[tuple[SwapId, SendKind], bytes] = field(default_factory=dict)
+    """New responses about entries that acted."""
+
+    @property
+    def is_worth_committing(self) -> bool:
+        """Whether anything was learned that the order alone does not bring back quickly."""
+        return bool(self.before or self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What is to be done once a transaction is durable."""
+
+    started: tuple[tuple[SwapId, Sending], ...]
+    """To be sent from now on."""
+    stopped: tuple[BundleId, ...]
+    """Not to be sent any more."""
+
+
+class Book:
+    """The state of the writer task."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """Start from what was loaded."""
+        self.register = loaded.register
+        """The register after the last block that was followed."""
+        self.live = dict(loaded.swaps)
+        """Swaps that are not over, and those that are over since the last commit."""
+        self.first_sequence = loaded.first_sequence
+        """The first change that can be watched from."""
+        self.next_sequence = loaded.next_sequence
+        """The number of the next change."""
+        self.durable_sequence = loaded.next_sequence
+        """The number of the next change, of those that are durable."""
+        self.batch = Batch()
+        """What is not durable yet."""
+        self.unordered_count = sum(swap.phase in UNORDERED for swap in self.live.values())
+        """Swaps that are not in the order yet."""
+        self._next_number = loaded.next_number
+        self._written: Register | None = None if loaded.is_new else loaded.register
+        self._addresses: dict[BundleId, Address] = {}
+        self._alarms: list[tuple[int, SwapId]] = []
+        for swap in self.live.values():
+            self._index(None, swap)
+
+    def new_number(self) -> int:
+        """Return the number of a new swap."""
+        self._next_number += 1
+        return self._next_number - 1
+
+    def put(self, swap: Swap, *events: bridge_pb2.SwapEvent) -> Swap:
+        """Take in a changed swap and what happened to it, and return it with its change's number."""
+        old = self.live.get(swap.swap_id)
+        return self.put_over(old, swap, *events)
+
+    def put_over(self, old: Swap | None, swap: Swap, *events: bridge_pb2.SwapEvent) -> Swap:
+        """The same for a swap that was not in memory; `old` is what the database has of it."""
+        if swap != old:
+            swap = replace(swap, sequence=self.next_sequence)
+            self.next_sequence += 1
+            self.batch.before.setdefault(swap.swap_id, old)
+            self.live[swap.swap_id] = swap
+            self.unordered_count += (swap.phase in UNORDERED) - (old is not None and old.phase in UNORDERED)
+            self._index(old, swap)
+            self.batch.rows[storage.PUT_CHANGE].append(
+                (swap.sequence, swap.swap_id, swap_message(swap).SerializeToString())
+            )
+        for event in events:
+            self.add_event(swap.swap_id, event)
+        return swap
+
+    def add_event(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:
+        """Note something that happened to a swap."""
+        self.batch.rows[storage.PUT_EVENT].append((swap_id, event.SerializeToString()))
+
+    def add_proposal(self, proposal: Proposal) -> None:
+        """Remember which request an idempotency key stands for."""
+        self.batch.proposals[proposal.idempotency_key] = (proposal.swap_id, proposal.policy)
+        self.batch.rows[storage.PUT_PROPOSAL].append(
+            (proposal.idempotency_key, proposal.swap_id, proposal.policy)
+        )
+
+    def add_acted(self, swap_id: SwapId, kind: SendKind, response: bytes) -> None:
+        """Remember where the reveal or cancellation stands that acted."""
+        self.batch.acted[swap_id, kind] = response
+        self.batch.rows[storage.PUT_ACTED].append((swap_id, kind, response))
+
+    def address_of(self, bundle_id: BundleId) -> Address | None:
+        """Return which sending a bundle is; None if it is none of ours, or no more."""
+        return self._addresses.get(bundle_id)
+
+    def due(self, time_ms: int) -> Iterator[Swap]:
+        """Yield, once, swaps for which `time_ms` may mean something."""
+        while self._alarms and self._alarms[0][0] <= time_ms:
+            swap = self.live.get(heapq.heappop(self._alarms)[1])
+            if swap is not None:
+                yield swap
+
+    def statements(self) -> Iterator[Statement]:
+        """Yield what the next transaction writes: the register, all that changed, what is forgotten."""
+        if self._written is not self.register:
+            yield from storage.register_statements(rows(self._written, self.register))
+        changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
+        yield from storage.swap_statements(changed)
+        yield from self.batch.rows.items()
+        yield from storage.pruning_statements(next_sequence=self.next_sequence, time_ms=self.register.time_ms)
+
+    def committed(self) -> Effects:
+        """Take note that `statements` are durable, and return what is to be done now."""
+        effects = Effects(tuple(self._started()), tuple(self._stopped()))
+        for swap_id in self.batch.before:
+            if self.live[swap_id].is_final:
+                del self.live[swap_id]
+        self.durable_sequence = self.next_sequence
+        self.first_sequence = max(self.first_sequence, self.next_sequence - storage.CHANGES_KEPT)
+        self._written = self.register
+        self.batch = Batch()
+        return effects
+
+    def sendings(self) -> Iterable[tuple[SwapId, Sending]]:
+        """Return everything that is being sent."""
+        return [(swap.swap_id, sending) for swap in self.live.values() for sending in swap.sendings.values()]
+
+    def _started(self) -> Iterator[tuple[SwapId, Sending]]:
+        for swap_id, old in self.batch.before.items():
+            known = {} if old is None else old.sendings
+            for key, sending in self.live[swap_id].sendings.items():
+                if known.get(key) != sending:
+                    yield swap_id, sending
+
+    def _stopped(self) -> Iterator[BundleId]:
+        for swap_id, old in self.batch.before.items():
+            kept = self.live[swap_id].sendings
+            for key, sending in ({} if old is None else old.sendings).items():
+                if kept.get(key) != sending:
+                    yield sending.bundle_id
+
+    def _index(self, old: Swap | None, swap: Swap) -> None:
+        for sending in () if old is None else old.sendings.values():
+            self._addresses.pop(sending.bundle_id, None)
+        for sending in swap.sendings.values():
+            self._addresses[sending.bundle_id] = Address(swap.swap_id, sending.kind, sending.leg)
+        alarm = alarm_ms(swap)
+        if alarm is not None:
+            heapq.heappush(self._alarms, (alarm, swap.swap_id))

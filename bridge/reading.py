@@ -1,0 +1,64 @@
+"""What calls read of the coordinator's database: swaps as they were committed last, and their changes.
+
+Owns the queries. Reads wait for no write, and see nothing that is not durable.
+"""
+
+from typing import Final
+
+from deploy.node.database import Database
+from lockstep.types import SwapId
+from lockstep.v1 import bridge_pb2
+
+
+class Views:
+    """Reads of what was committed last, for calls that change nothing."""
+
+    def __init__(self, database: Database) -> None:
+        """Read from `database`."""
+        self._database = database
+
+    async def swap(self, swap_id: SwapId) -> bridge_pb2.Swap | None:
+        """Return a swap, or None if it is not known."""
+        row = await self._database.read_one("SELECT view FROM swaps WHERE swap_id = ?", (swap_id,))
+        return None if row is None else bridge_pb2.Swap.FromString(row[0])
+
+    async def page(
+        self, *, party: bytes, phases: int, below: int, limit: int
+    ) -> list[tuple[int, bridge_pb2.Swap]]:
+        """Return the newest swaps with a number below `below`, each with its number.
+
+        `phases` has bit `p` set for each phase `p` that is wanted. An empty party wants all.
+        """
+        if party:
+            rows = await self._database.read(_PARTY_PAGE, (party, below, phases, limit))
+        else:
+            rows = await self._database.read(_SWAPS_PAGE, (below, phases, limit))
+        return [(number, bridge_pb2.Swap.FromString(view)) for number, view in rows]
+
+    async def standing(self, after: int, before: int, limit: int) -> list[bridge_pb2.Swap]:
+        """Return how swaps stand whose last change has a number between the two, in order of it."""
+        rows = await self._database.read(_STANDING_PAGE, (after, before, limit))
+        return [bridge_pb2.Swap.FromString(view) for (view,) in rows]
+
+    async def changes(self, first: int, limit: int) -> list[bridge_pb2.Swap]:
+        """Return changes from a number on, in order."""
+        rows = await self._database.read(_CHANGES_PAGE, (first, limit))
+        return [bridge_pb2.Swap.FromString(view) for (view,) in rows]
+
+    async def events(self, swap_id: SwapId) -> list[bridge_pb2.SwapEvent]:
+        """Return what happened to a swap, in order."""
+        rows = await self._database.read(
+            "SELECT event FROM events WHERE swap_id = ? ORDER BY place", (swap_id,)
+        )
+        return [bridge_pb2.SwapEvent.FromString(event) for (event,) in rows]
+
+
+_PARTY_PAGE: Final = (
+    "SELECT number, view FROM parties JOIN swaps USING (number) "
+    "WHERE party = ? AND number < ? AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"
+)
+_SWAPS_PAGE: Final = (
+    "SELECT number, view FROM swaps WHERE number < ? AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"
+)
+_STANDING_PAGE: Final = "SELECT view FROM swaps WHERE sequence > ? AND sequence < ? ORDER BY sequence LIMIT ?"
+_CHANGES_PAGE: Final = "SELECT view FROM changes WHERE sequence >= ? ORDER BY sequence LIMIT ?"

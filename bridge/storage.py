@@ -1,0 +1,316 @@
+"""The coordinator's database: a cache of the order, and what traders gave that is not ordered yet.
+
+Owns the schema, and how swaps become rows and come back. Decides nothing. Invariant: one transaction holds
+the register at a height together with every swap as it stood then, each with what is to be sent for it;
+deleted, everything that is in the order comes back from it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bridge.messages import swap_message
+from bridge.phases import Phase
+from bridge.swap import GivenLock, RevealPolicy, Sending, SendKind, Swap
+from deploy.node.database import Database, Row, SqlValue, Statement
+from lockstep.genesis import Genesis
+from lockstep.order import bundle_id_of
+from lockstep.register import Register, genesis_register, restore
+from lockstep.terms import decode_terms
+from lockstep.transactions import decode_transaction
+from lockstep.types import ChainId, SwapId
+from lockstep.v1 import common_pb2
+from sequencer.client.messages import bundle_message, read_bundle
+
+APPLICATION_ID: Final = 0x4C534252
+"""Marks the file as a coordinator's."""
+
+SCHEMA: Final = (
+    """
+    CREATE TABLE register (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE swaps (
+        number INTEGER PRIMARY KEY,
+        swap_id BLOB NOT NULL UNIQUE,
+        terms BLOB NOT NULL,
+        phase INTEGER NOT NULL,
+        policy INTEGER NOT NULL,            -- 0: known from the order alone
+        is_bundle_ordered INTEGER NOT NULL,
+        final_ms INTEGER NOT NULL,
+        sequence INTEGER NOT NULL UNIQUE,
+        view BLOB NOT NULL                  -- the Swap message
+    ) STRICT;
+    CREATE INDEX swaps_by_phase ON swaps (phase, final_ms);
+
+    CREATE TABLE parties (
+        party BLOB NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (party, number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE proposals (
+        idempotency_key BLOB PRIMARY KEY, swap_id BLOB NOT NULL, policy INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE locks (
+        swap_id BLOB NOT NULL, leg INTEGER NOT NULL, payload BLOB NOT NULL, is_ordered INTEGER NOT NULL,
+        PRIMARY KEY (swap_id, leg)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Only while a preimage may have to be used.
+    CREATE TABLE preimages (swap_id BLOB PRIMARY KEY, preimage BLOB NOT NULL) STRICT, WITHOUT ROWID;
+
+    -- What is sent until it is ordered or its window has passed; the bytes never change.
+    CREATE TABLE sendings (
+        swap_id BLOB NOT NULL, kind INTEGER NOT NULL, leg INTEGER NOT NULL, bundle BLOB NOT NULL,
+        is_asked INTEGER NOT NULL, PRIMARY KEY (swap_id, kind, leg)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Where the reveal or cancellation that acted stands: the response to whoever asks for it again.
+    CREATE TABLE acted (
+        swap_id BLOB NOT NULL, kind INTEGER NOT NULL, response BLOB NOT NULL, PRIMARY KEY (swap_id, kind)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE changes (sequence INTEGER PRIMARY KEY, swap_id BLOB NOT NULL, view BLOB NOT NULL) STRICT;
+
+    CREATE TABLE events (
+        swap_id BLOB NOT NULL, place INTEGER NOT NULL, event BLOB NOT NULL, PRIMARY KEY (swap_id, place)
+    ) STRICT, WITHOUT ROWID;
+
+    """,
+)
+"""One script per version."""
+
+CHANGES_KEPT: Final = 100_000
+"""Changes that can still be watched from; older numbers are PRUNED."""
+
+LAPSED_KEPT_MS: Final = 3_600_000
+"""Log time for which a swap that lapsed is remembered: it costs nothing to make many of them."""
+
+_PAGE_ROWS: Final = 10_000
+"""Rows that one read fetches while loading, as in the statements below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a coordinator starts from."""
+
+    register: Register
+    """The register at the last height of which the database knows."""
+    is_new: bool
+    """Whether the database holds no register yet."""
+    swaps: Mapping[SwapId, Swap]
+    """Every swap that is not over."""
+    next_number: int
+    """The number of the next new swap."""
+    first_sequence: int
+    """The first number of a change that is still there, or the next number if there is none."""
+    next_sequence: int
+    """The number of the next change."""
+
+
+async def load(database: Database, genesis: Genesis, *, new_sequence: int) -> Loaded:
+    """Return what the database holds. A new one starts to number changes at `new_sequence`."""
+    rows = await _read_all(database, _REGISTER_PAGE, (b"",))
+    register = restore(genesis, rows) if rows else genesis_register(genesis)
+    [(last_number, last_sequence)] = await database.read("SELECT max(number), max(sequence) FROM swaps")
+    [(first_kept, last_kept)] = await database.read("SELECT min(sequence), max(sequence) FROM changes")
+    next_sequence = new_sequence if last_kept is None else max(last_kept, last_sequence or 0) + 1
+    return Loaded(
+        register,
+        not rows,
+        await _load_live(database, register),
+        next_number=(last_number or 0) + 1,
+        first_sequence=next_sequence if first_kept is None else first_kept,
+        next_sequence=next_sequence,
+    )
+
+
+async def load_final(database: Database, swap_id: SwapId, register: Register) -> Swap | None:
+    """Return a swap that is over, or None if it is not known. Nothing was kept that is not in its row."""
+    row = await database.read_one(_SWAP, (swap_id,))
+    return None if row is None else _read_swap(row, register)
+
+
+async def _load_live(database: Database, register: Register) -> dict[SwapId, Swap]:
+    chain = register.registry.chain_id
+    locks: dict[bytes, dict[int, GivenLock]] = defaultdict(dict)
+    for swap_id, leg, payload, is_ordered in await _read_all(database, _LOCKS_PAGE, (b"", -1)):
+        valid_until_ms = decode_transaction(payload).valid_until_ms
+        locks[swap_id][leg] = GivenLock(payload, valid_until_ms, bool(is_ordered))
+    sendings: dict[bytes, dict[tuple[SendKind, int], Sending]] = defaultdict(dict)
+    for swap_id, kind, leg, bundle, is_asked in await _read_all(database, _SENDINGS_PAGE, (b"", -1, -1)):
+        sending = _read_sending(kind, leg, bundle, is_asked, chain)
+        sendings[swap_id][sending.kind, leg] = sending
+    preimages: dict[bytes, bytes] = dict(await _read_all(database, _PREIMAGES_PAGE, (b"",)))
+    live = {}
+    for row in await _read_all(database, _LIVE_PAGE, (0,)):
+        swap = _read_swap(row, register)
+        live[swap.swap_id] = replace(
+            swap,
+            preimage=preimages.get(swap.swap_id),
+            locks=locks.get(swap.swap_id, {}),
+            sendings=sendings.get(swap.swap_id, {}),
+        )
+    return live
+
+
+async def _read_all(database: Database, sql: str, start: tuple[SqlValue, ...]) -> list[Row]:
+    """Return all rows of a query that pages by its first columns, of which `start` is below all."""
+    rows: list[Row] = []
+    while True:
+        page = await database.read(sql, start)
+        rows += page
+        if len(page) < _PAGE_ROWS:
+            return rows
+        start = page[-1][: len(start)]
+
+
+_REGISTER_PAGE: Final = "SELECT key, value FROM register WHERE key > ? ORDER BY key LIMIT 10000"
+_LOCKS_PAGE: Final = (
+    "SELECT swap_id, leg, payload, is_ordered FROM locks WHERE (swap_id, leg) > (?, ?) "
+    "ORDER BY swap_id, leg LIMIT 10000"
+)
+_SENDINGS_PAGE: Final = (
+    "SELECT swap_id, kind, leg, bundle, is_asked FROM sendings WHERE (swap_id, kind, leg) > (?, ?, ?) "
+    "ORDER BY swap_id, kind, leg LIMIT 10000"
+)
+_PREIMAGES_PAGE: Final = (
+    "SELECT swap_id, preimage FROM preimages WHERE swap_id > ? ORDER BY swap_id LIMIT 10000"
+)
+# Phases 6 and above are over.
+_LIVE_PAGE: Final = (
+    "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence FROM swaps "
+    "WHERE number > ? AND phase < 6 ORDER BY number LIMIT 10000"
+)
+_SWAP: Final = (
+    "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence FROM swaps "
+    "WHERE swap_id = ?"
+)
+
+
+def _read_swap(row: Row, register: Register) -> Swap:
+    number, swap_id, terms_bytes, phase, policy, is_bundle_ordered, final_ms, sequence = row
+    return Swap(
+        number=number,
+        swap_id=SwapId(swap_id),
+        terms_bytes=terms_bytes,
+        terms=decode_terms(terms_bytes),
+        phase=Phase(phase),
+        policy=RevealPolicy(policy) if policy else None,
+        is_bundle_ordered=bool(is_bundle_ordered),
+        record=register.record(SwapId(swap_id)),
+        final_ms=final_ms,
+        sequence=sequence,
+    )
+
+
+def _read_sending(kind: int, leg: int, encoded: bytes, is_asked: int, chain: ChainId) -> Sending:
+    bundle = read_bundle(common_pb2.Bundle.FromString(encoded))
+    return Sending(SendKind(kind), leg, bundle, bundle_id_of(chain, bundle), bool(is_asked))
+
+
+# --- what a transaction writes ----------------------------------------------------------------------------
+
+
+def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Statement]:
+    """Yield what brings the database from the first to the second of each pair; None: it is new."""
+    pairs = list(changed)
+    ids = [(after.swap_id,) for _, after in pairs]
+    yield "DELETE FROM locks WHERE swap_id = ?", ids
+    yield "DELETE FROM preimages WHERE swap_id = ?", ids
+    yield "DELETE FROM sendings WHERE swap_id = ?", ids
+    yield _PUT_SWAP, [_swap_row(after) for _, after in pairs]
+    yield (
+        "INSERT INTO parties VALUES (?, ?)",
+        [(party, new.number) for old, new in pairs if old is None for party in _parties(new)],
+    )
+    yield (
+        "INSERT INTO locks VALUES (?, ?, ?, ?)",
+        [
+            (swap.swap_id, leg, lock.payload, lock.is_ordered)
+            for _, swap in pairs
+            for leg, lock in swap.locks.items()
+        ],
+    )
+    yield (
+        "INSERT INTO preimages VALUES (?, ?)",
+        [(swap.swap_id, swap.preimage) for _, swap in pairs if swap.preimage is not None],
+    )
+    yield (
+        "INSERT INTO sendings VALUES (?, ?, ?, ?, ?)",
+        [
+            (swap.swap_id, each.kind, each.leg, _bundle_bytes(each), each.is_asked)
+            for _, swap in pairs
+            for each in swap.sendings.values()
+        ],
+    )
+
+
+def register_statements(changed: Iterable[tuple[bytes, bytes | None]]) -> Iterator[Statement]:
+    """Yield what puts rows of the register's table; a value of None deletes."""
+    rows = list(changed)
+    yield "DELETE FROM register WHERE key = ?", [(key,) for key, value in rows if value is None]
+    yield "INSERT OR REPLACE INTO register VALUES (?, ?)", [row for row in rows if row[1] is not None]
+
+
+def pruning_statements(*, next_sequence: int, time_ms: int) -> Iterator[Statement]:
+    """Yield what forgets changes beyond CHANGES_KEPT and swaps that lapsed LAPSED_KEPT_MS ago."""
+    before = [(time_ms - LAPSED_KEPT_MS,)]
+    yield "DELETE FROM changes WHERE sequence < ?", [(next_sequence - CHANGES_KEPT,)]
+    yield (
+        "DELETE FROM parties WHERE number IN (SELECT number FROM swaps WHERE phase = 8 AND final_ms < ?)",
+        before,
+    )
+    yield (
+        "DELETE FROM proposals WHERE swap_id IN (SELECT swap_id FROM swaps WHERE phase = 8 AND final_ms < ?)",
+        before,
+    )
+    yield (
+        "DELETE FROM events WHERE swap_id IN (SELECT swap_id FROM swaps WHERE phase = 8 AND final_ms < ?)",
+        before,
+    )
+    yield "DELETE FROM swaps WHERE phase = 8 AND final_ms < ?", before
+
+
+PUT_PROPOSAL: Final = "INSERT INTO proposals VALUES (?, ?, ?)"
+"""Idempotency key, swap id, policy."""
+
+PUT_ACTED: Final = "INSERT OR REPLACE INTO acted VALUES (?, ?, ?)"
+"""Swap id, kind, response."""
+
+PUT_CHANGE: Final = "INSERT INTO changes VALUES (?, ?, ?)"
+"""Sequence, swap id, view."""
+
+PUT_EVENT: Final = (
+    "INSERT INTO events SELECT ?1, coalesce(max(place), 0) + 1, ?2 FROM events WHERE swap_id = ?1"
+)
+"""Swap id, event."""
+
+_PUT_SWAP: Final = (
+    "INSERT INTO swaps (number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, view) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET phase = excluded.phase, "
+    "policy = excluded.policy, is_bundle_ordered = excluded.is_bundle_ordered, "
+    "final_ms = excluded.final_ms, sequence = excluded.sequence, view = excluded.view"
+)
+
+
+def _swap_row(swap: Swap) -> tuple[SqlValue, ...]:
+    return (
+        swap.number,
+        swap.swap_id,
+        swap.terms_bytes,
+        swap.phase,
+        swap.policy or 0,
+        swap.is_bundle_ordered,
+        swap.final_ms,
+        swap.sequence,
+        swap_message(swap).SerializeToString(),
+    )
+
+
+def _parties(swap: Swap) -> set[bytes]:
+    return {party for leg in swap.terms.legs for party in (leg.sender, leg.recipient)}
+
+
+def _bundle_bytes(sending: Sending) -> bytes:
+    return bundle_message(sending.bundle).SerializeToString()

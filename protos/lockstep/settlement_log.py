@@ -3,7 +3,7 @@
 Owns the judgement of an entry against the entries before it. Pure: the log's own process and every auditor
 come to the same result. Evidence is judged in `lockstep.settlement_evidence`; whose signatures counted when
 is `lockstep.settlement_registry`'s to say. Invariant: a log is valid if and only if its entries are what the
-steps from `opened` on append.
+steps from `empty_log` on append.
 
 What an entry is judged against is small (`Log`), but for earlier entries, which are found by name
 (`lockstep.settlement_names`): `step` asks for them and says which names a new entry bears; `lookups` tells
@@ -137,36 +137,38 @@ class Step:
     """The names that appended entries bear from now on, with their indexes."""
 
 
-def opened(genesis: Genesis) -> Step:
-    """Return the first step of a log: it appends the GENESIS entry."""
+def empty_log(genesis: Genesis) -> Log:
+    """Return the log before its first entry, which has to be `genesis_entry`."""
     tip = genesis_tip(genesis.chain_id, genesis.genesis_time_ms)
-    log = Log(genesis, 0, tip, KnownRegistry.from_genesis(genesis))
-    return _append(log, read_candidate(_genesis_entry(genesis)))
+    return Log(genesis, 0, tip, KnownRegistry.from_genesis(genesis))
 
 
-def reopened(genesis: Genesis, entries: Iterable[bytes], anchored: Mapping[RollupId, Anchored]) -> Log:
-    """Return a log out of its entries, all of them and known to be valid, and what is anchored in it.
+def genesis_entry(genesis: Genesis) -> bytes:
+    """Return the entry that every log of a chain starts with."""
+    return encode_settlement_entry(GenesisEntry(genesis.chain_id, genesis.settlement.origin))
 
-    Raises `WrongChain` if it is another chain's.
+
+def resumed(log: Log, entries: Iterable[bytes]) -> Log:
+    """Return the log after entries that are known to be valid, without judging them again.
+
+    `anchored` stays as it is: whoever kept the entries also kept their names. Raises `WrongChain` if the
+    entries are another chain's.
     """
-    log = opened(genesis).log
     newest_range = b""
-    size = evidence_count = 0
     for encoded in entries:
-        size += 1
         match encoded[1]:
             case EntryType.GENESIS:
-                if encoded != _genesis_entry(genesis):
-                    raise WrongChain(expected=genesis.chain_id.hex(), found=encoded[2:34].hex())
+                if encoded != genesis_entry(log.genesis):
+                    raise WrongChain(expected=log.genesis.chain_id.hex(), found=encoded[2:34].hex())
             case EntryType.HEADER_RANGE:
                 # Only the last one before a registration, and the last of all, has to be read.
                 newest_range = encoded
             case EntryType.EVIDENCE:
-                evidence_count += 1
+                log = replace(log, evidence_count=log.evidence_count + 1)
             case EntryType.REGISTRATION:
                 log = _registered(_tip_at(log, newest_range), _decoded(encoded, Registration))
-    log = _tip_at(log, newest_range)
-    return replace(log, size=size, evidence_count=evidence_count, anchored=anchored)
+        log = replace(log, size=log.size + 1)
+    return _tip_at(log, newest_range)
 
 
 def read_candidate(encoded: bytes) -> Candidate:
@@ -219,6 +221,8 @@ def step(log: Log, find: Find, candidate: Candidate) -> Step:
     if same is not None:
         return Step(log, same.index)
     try:
+        if log.size == 0:
+            return _judge_genesis(log, candidate)
         match candidate.entry:
             case HeaderRange() as entry:
                 return _judge_range(log, find, candidate, entry)
@@ -228,11 +232,19 @@ def step(log: Log, find: Find, candidate: Candidate) -> Step:
                 return _judge_evidence(log, find, candidate, entry)
             case Registration():
                 return _judge_registration(log, find, candidate)
-            case GenesisEntry() as entry:
-                _require_chain(log, entry.chain)
-                raise Discontinuous(what="genesis entry", reason="stands at index 0 and nowhere else")
+            case GenesisEntry():
+                return _judge_genesis(log, candidate)
     except LockstepError as error:
         return Step(log, error)
+
+
+def _judge_genesis(log: Log, candidate: Candidate) -> Step:
+    if isinstance(candidate.entry, GenesisEntry):
+        _require_chain(log, candidate.entry.chain)
+    if log.size or candidate.encoded != genesis_entry(log.genesis):
+        reason = f"stands at index {log.size}; a log starts with its genesis entry and has no other"
+        raise Discontinuous(what="entry", reason=reason)
+    return _append(log, candidate)
 
 
 def _judge_range(log: Log, find: Find, candidate: Candidate, entry: HeaderRange) -> Step:
@@ -435,10 +447,6 @@ def _tip_moved(log: Log, entry: HeaderRange) -> Log:
     header = entry.last.header
     tip = tip_of(header, header_hash(entry.last.encoded))
     return replace(log, tip=tip, registry=log.registry.advanced(header.height))
-
-
-def _genesis_entry(genesis: Genesis) -> bytes:
-    return encode_settlement_entry(GenesisEntry(genesis.chain_id, genesis.settlement.origin))
 
 
 def _name_of(encoded: bytes, entry: SettlementEntry) -> str:

@@ -28,6 +28,7 @@ from lockstep.header import header_hash
 from lockstep.merkle import verify_inclusion
 from lockstep.merkle_map import MapProof, verify_map_proof
 from lockstep.receipts import Receipt, decode_receipt, receipt_leaf_hash
+from lockstep.register import EncodedRecord, decode_record
 from lockstep.settlement_entries import (
     CommitmentEntry,
     ProvenHeader,
@@ -35,7 +36,6 @@ from lockstep.settlement_entries import (
     verify_commitment,
     verify_proven_header,
 )
-from lockstep.terms import Terms, decode_terms, swap_id_of
 from lockstep.types import ChainId, Height, PublicKey, SwapId
 from lockstep.v1 import common_pb2, rollup_pb2
 
@@ -98,45 +98,12 @@ class ProvenState:
 
 
 @dataclass(frozen=True, slots=True)
-class RegisteredSwap:
-    """A swap as the register has it; codes are those of protos/README.md, section 8."""
-
-    swap_id: SwapId
-    """The swap."""
-    phase: int
-    """1 OPEN, 2 LOCKED, 3 REVEALED, 4 COMMITTED, 5 ABORTED."""
-    opened_height: int
-    """Height of the block that opened it."""
-    opened_index: int
-    """Place of the opening in that block."""
-    terms: Terms
-    """What was agreed."""
-    votes: tuple[tuple[tuple[int, int, int], ...], ...]
-    """For each leg the votes `(key index, verdict, reason)` of its attesters."""
-    preimage: bytes | None
-    """The preimage, once revealed."""
-    decided_height: int
-    """Height of the deciding block; 0 while undecided."""
-    decided_index: int
-    """Place of the deciding entry; 0xFFFFFFFF when a deadline decided."""
-    outcome_reason: int
-    """Why it was aborted; 0 if it was not."""
-    reason_legs: tuple[int, ...]
-    """The legs that the reason names."""
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the swap is decided."""
-        return self.phase >= 4
-
-
-@dataclass(frozen=True, slots=True)
 class RollupSwap:
     """What the register and a rollup's escrow say of a swap."""
 
     height: int
     """The block after which this holds."""
-    record: RegisteredSwap | None
+    record: EncodedRecord | None
     """The register's record; None if it was dropped."""
     escrows: Mapping[int, EscrowRecord]
     """The escrow records of this rollup's legs that have a verdict and are not settled."""
@@ -273,7 +240,9 @@ def verified_swap(
         verify_map_proof(
             MapProof.decode(message.record_proof), root=map_root, key=swap_id, value=message.record
         )
-        record = _decode_record(swap_id, message.record)
+        record = decode_record(message.record)
+        if record.swap_id != swap_id:
+            raise Malformed(what="answer", field="record", reason="is another swap's")
     escrows = {}
     for escrow in message.escrows:
         key = escrow_key(swap_id, escrow.leg) if escrow.leg < limits.LEGS_MAX else b""
@@ -298,39 +267,3 @@ def _verified_posted(
         raise Malformed(what="answer", field="commitment.posted", reason="says something else")
     verify_commitment(entry)
     return entry
-
-
-def _decode_record(swap_id: SwapId, encoded: bytes) -> RegisteredSwap:
-    reader = Reader(encoded, "register record")
-    reader.version(1)
-    phase, opened_height, opened_index = reader.u8("phase"), reader.u64("opened_height"), reader.u32("index")
-    terms_bytes = reader.var32("terms")
-    if swap_id_of(terms_bytes) != swap_id:
-        raise reader.malformed("terms", "are another swap's")
-    terms = decode_terms(terms_bytes)
-    votes = []
-    for _ in terms.legs:
-        reader.take(32, "attesters")
-        votes.append(
-            tuple(
-                (reader.u8("key_index"), reader.u8("verdict"), reader.u8("reason"))
-                for _ in range(reader.u8("votes"))
-            )
-        )
-    revealed, preimage = reader.u8("revealed"), reader.take(32, "preimage")
-    decided_height, decided_index = reader.u64("decided_height"), reader.u32("decided_index")
-    outcome_reason, mask = reader.u8("outcome_reason"), reader.u16("reason_legs")
-    reader.finish()
-    return RegisteredSwap(
-        swap_id=swap_id,
-        phase=phase,
-        opened_height=opened_height,
-        opened_index=opened_index,
-        terms=terms,
-        votes=tuple(votes),
-        preimage=preimage if revealed else None,
-        decided_height=decided_height,
-        decided_index=decided_index,
-        outcome_reason=outcome_reason,
-        reason_legs=tuple(leg for leg in range(limits.LEGS_MAX) if mask >> leg & 1),
-    )

@@ -34,7 +34,7 @@ from rollups.client.answers import (
 TIMEOUT_MS: Final = 10_000
 """How long a call may take unless it is told otherwise."""
 
-WAIT_MS_ONCE_MAX: Final = 20_000
+WAIT_MS_ONCE_MAX: Final = 15_000
 """How long one call asks a node to wait for a receipt; longer waits are several calls."""
 
 DEFAULT_SETTINGS: Final = ClientSettings()

@@ -48,12 +48,13 @@ class Story:
         await self._show_funds()
         await self._transfer()
         async with asyncio.TaskGroup() as group:
-            # Its deadline takes its time whatever anybody does, so that it runs beside the others.
-            group.create_task(self._expires())
+            # Its deadline takes its time whatever anybody does, so that it is waited for beside the others.
+            group.create_task(self._expires(await self._open_what_expires()))
             await self._revealed_by_the_taker()
             await self._revealed_up_front()
             await self._cannot_be_funded()
             await self._survives_a_kill()
+            self._narrator.chapter("Swap 4: its deadline comes")
             self._narrator.waiting("swap 4: waiting for its deadline")
         self._narrator.chapter("Checks")
         self._narrator.waiting("checking, also that the settlement log has it all")
@@ -116,12 +117,14 @@ class Story:
         swap = await self._open(number, "cannot be funded: carol has no silver", deal)
         await self._conclude(number, "cannot be funded", swap, REJECTED)
 
-    async def _expires(self) -> None:
-        number = 4
-        deal = Deal("carol", 150_00, "bob", 600_00, lock_within_ms=4_000, reveal_within_ms=5_000)
-        swap = await self._open(number, "expires, while the others go on: carol will not reveal", deal)
-        await self._locked(number, swap)
-        await self._conclude(number, "expires", swap, EXPIRED)
+    async def _open_what_expires(self) -> OpenSwap:
+        deal = Deal("carol", 150_00, "bob", 600_00, lock_within_ms=2_500, reveal_within_ms=5_000)
+        swap = await self._open(4, "expires, since carol will not reveal; the others go on meanwhile", deal)
+        await self._locked(4, swap)
+        return swap
+
+    async def _expires(self, swap: OpenSwap) -> None:
+        await self._conclude(4, "expires", swap, EXPIRED)
 
     async def _survives_a_kill(self) -> None:
         number, deal = 5, Deal("alice", 700_00, "bob", 2_600_00)

@@ -58,6 +58,12 @@ class Arena:
 
     # --- what goes on ------------------------------------------------------------------------------------
 
+    async def acknowledge_some(self) -> None:
+        """Have a few transfers acknowledged, for cases in which nothing else may go on."""
+        self.acknowledged.clear()
+        for amount in (1, 2):
+            await self.transfer(BETA, "bob", "carol", amount)
+
     @asynccontextmanager
     async def traffic(self) -> AsyncIterator[asyncio.TaskGroup]:
         """Have bob send silver to carol all the while; at the end every transfer was acknowledged.
@@ -99,9 +105,10 @@ class Arena:
 
     async def propose(self) -> OpenSwap:
         """Propose the deal and lock alice's leg."""
-        terms_bytes = await self.market.propose(DEAL)
+        terms_bytes = await until(partial(self.market.propose, DEAL), "the bridge to take the proposal")
         swap_id = swap_id_of(terms_bytes)
-        await self.market.lock(terms_bytes, swap_id, 0, DEAL.taker)
+        lock = partial(self.market.lock, terms_bytes, swap_id, 0, DEAL.taker)
+        await until(lock, "the bridge to take the first lock")
         return OpenSwap(terms_bytes, swap_id, self.market.traders[DEAL.taker], 0)
 
     async def lock_last(self, swap: OpenSwap) -> None:

@@ -2,28 +2,20 @@
 
 A case brings a swap to a phase, kills a process there with SIGKILL, starts it again, brings the swap to its
 end and then checks everything (`arena.Arena.verify`). Phases that last only for a moment are held open by
-pausing (SIGSTOP) whoever would end them; points inside a process are hit by its failpoints.
+pausing (SIGSTOP) whoever would end them. `test_kill_points` hits points inside a process.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import pytest_asyncio
 
 from bridge.client import LegState, SwapPhase, SwapView
 from deploy.demonstration.market import OpenSwap
 from tests.chaos.arena import KILLED, Arena, Arenas
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def arenas(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Arenas]:
-    made = Arenas(tmp_path_factory.mktemp("networks"))
-    yield made
-    await made.close()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,91 @@
+"""A process that dies at a named point inside it, while it does its part of a swap.
+
+Nothing but the swap goes on, so that the n-th hit of a point is always the same step of it: the first bundle
+is the swap's opening, then come the attestations of both rollups, then the reveal.
+"""
+
+import asyncio
+import signal
+
+import pytest
+
+from bridge.client import SwapPhase
+from tests.chaos.arena import Arena, Arenas
+
+pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
+
+POINTS = (
+    # A bundle that is ordered, and whose sender is never told: the opening, an attestation, the reveal.
+    ("sequencer", "sequencer.submit.before_ack=kill@1"),
+    ("sequencer", "sequencer.submit.before_ack=kill@2"),
+    ("sequencer", "sequencer.submit.before_ack=kill@4"),
+    # Blocks, empty ones too: the first few pass until the swap is under way.
+    ("sequencer", "sequencer.block.before_commit=kill@5"),
+    ("sequencer", "sequencer.block.committed=kill@5"),
+    ("sequencer", "sequencer.block.recorded=kill@6"),
+    ("sequencer", "sequencer.block.signed=kill@5"),
+    ("sequencer", "sequencer.block.published=kill@6"),
+    ("sequencer", "sequencer.anchor.before_send=kill@1"),
+    ("sequencer", "sequencer.anchor.sent=kill@1"),
+    ("alpha-0", "rollup.attest.before_send=kill@1"),
+    ("alpha-0", "rollup.attest.sent=kill@1"),
+    ("beta-0", "rollup.block.before_commit=kill@5"),
+    ("beta-0", "rollup.block.committed=kill@5"),
+    ("beta-0", "rollup.attest.before_send=kill@1"),
+    ("beta-0", "rollup.attest.sent=kill@1"),
+    ("beta-0", "rollup.commitment.before_store=kill@1"),
+    ("beta-0", "rollup.commitment.stored=kill@1"),
+    ("beta-0", "rollup.commitment.before_send=kill@1"),
+    ("beta-0", "rollup.commitment.sent=kill@1"),
+    ("bridge", "bridge.proposal.persisted=kill@1"),
+    ("bridge", "bridge.accept.persisted=kill@1"),
+    ("bridge", "bridge.accept.persisted=kill@2"),
+    ("bridge", "bridge.bundle.persisted=kill@1"),
+    ("bridge", "bridge.bundle.before_send=kill@1"),
+    ("bridge", "bridge.bundle.sent=kill@1"),
+    ("bridge", "bridge.batch.before_commit=kill@4"),
+    ("bridge", "bridge.block.persisted=kill@4"),
+    ("bridge", "bridge.reveal.persisted=kill@1"),
+    ("bridge", "bridge.reveal.before_send=kill@1"),
+    ("bridge", "bridge.reveal.sent=kill@1"),
+    ("settlement", "settlement.append.before_commit=kill@1"),
+    ("settlement", "settlement.append.committed=kill@1"),
+    ("settlement", "settlement.checkpoint.stored=kill@1"),
+    ("settlement", "settlement.checkpoint.signed=kill@1"),
+    ("settlement", "settlement.checkpoint.published=kill@1"),
+)
+
+REVIVAL_S_MAX = 30
+
+
+@pytest.mark.parametrize(
+    ("killed", "point"),
+    POINTS,
+    ids=[point.partition("=")[0] + "@" + point.partition("@")[2] for _, point in POINTS],
+)
+async def test_kill_at(arenas: Arenas, killed: str, point: str) -> None:
+    async with arenas.case() as arena:
+        await arena.acknowledge_some()
+        before = await arena.tip()
+        await arena.devnet.restart(killed, failpoints=point)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(revive(arena, killed, point))
+            swap = await arena.propose()
+            await arena.lock_last(swap)
+            await arena.swap_is(swap, lambda view: view.phase is SwapPhase.LOCKED, "locked")
+            await arena.reveal(swap)
+        await arena.verify(swap, SwapPhase.COMMITTED, before=before, log=has_to_do_with_the_log(point))
+
+
+def has_to_do_with_the_log(point: str) -> bool:
+    return any(part in point for part in ("anchor", "commitment", "settlement"))
+
+
+async def revive(arena: Arena, killed: str, point: str) -> None:
+    """Wait until a process kills itself, and start it without the failpoint."""
+    try:
+        async with asyncio.timeout(REVIVAL_S_MAX):
+            assert await arena.devnet.ended(killed) == -signal.SIGKILL
+    except TimeoutError:
+        raise TimeoutError(f"{killed} never came to {point}") from None
+    await arena.devnet.start(killed)

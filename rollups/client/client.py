@@ -35,7 +35,8 @@ TIMEOUT_MS: Final = 10_000
 """How long a call may take unless it is told otherwise."""
 
 WAIT_MS_ONCE_MAX: Final = 15_000
-"""How long one call asks a node to wait for a receipt; longer waits are several calls."""
+"""How long one call asks a node to wait for a receipt; longer waits are several calls. With TIMEOUT_MS it
+lies below the longest deadline that servers allow."""
 
 DEFAULT_SETTINGS: Final = ClientSettings()
 

@@ -55,9 +55,14 @@ START_MS = 1_000_000
 PREIMAGE = b"p" * 32
 
 
+def seed(name: str) -> bytes:
+    """Return the secret seed of the key that goes by a name."""
+    return hashlib.sha256(name.encode()).digest()
+
+
 def key(name: str) -> SigningKey:
     """Return the key that goes by a name."""
-    return SigningKey(hashlib.sha256(name.encode()).digest())
+    return SigningKey(seed(name))
 
 
 ANN, BOB, CARL = key("ann"), key("bob"), key("carl")
@@ -81,7 +86,12 @@ def rollup(name: RollupId, *, escrow: EscrowModule | None = None, funds: int = 1
 
 def make_genesis(*rollups: RollupDefinition, anchor_interval_blocks: int = 4) -> Genesis:
     """Return a genesis of these rollups; of alpha and beta by default."""
-    raw = encode_genesis(
+    return parse_genesis(genesis_file(*rollups, anchor_interval_blocks=anchor_interval_blocks))
+
+
+def genesis_file(*rollups: RollupDefinition, anchor_interval_blocks: int = 4) -> bytes:
+    """Return the file of such a genesis."""
+    return encode_genesis(
         name="test",
         genesis_time_ms=START_MS,
         sequencer=SEQUENCER.public_key,
@@ -91,7 +101,6 @@ def make_genesis(*rollups: RollupDefinition, anchor_interval_blocks: int = 4) ->
         rotation_delay_blocks=10,
         anchor_interval_blocks=anchor_interval_blocks,
     )
-    return parse_genesis(raw)
 
 
 @dataclass

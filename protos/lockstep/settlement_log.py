@@ -360,7 +360,7 @@ def _append_commitment(log: Log, find: Find, candidate: Candidate, entry: Commit
     if find(register_evidence_name(height)) is not None:
         return _append(log, candidate, names)
     flag = Evidence(EvidenceKind.REGISTER_ROOTS, first.entry, candidate.encoded)
-    return _append(log, candidate, names, read_candidate(encode_settlement_entry(flag)))
+    return _append(log, candidate, names, flag if _convicts(log, flag) else None)
 
 
 def _completes_threshold(log: Log, find: Find, entry: CommitmentEntry) -> bool:
@@ -413,6 +413,8 @@ def _registered(log: Log, registration: Registration) -> Log:
 
 def _convict(log: Log, find: Find, evidence: Evidence, *, what: str) -> Step:
     """Refuse a statement that contradicts an earlier one; keep both, once for each fault."""
+    if not _convicts(log, evidence):
+        raise Discontinuous(what=what, reason="differs from the one that is there, whose key counts no more")
     candidate = read_candidate(encode_settlement_entry(evidence))
     known = find(candidate.name)
     if known is not None:
@@ -420,15 +422,31 @@ def _convict(log: Log, find: Find, evidence: Evidence, *, what: str) -> Step:
     return replace(_append(log, candidate), answer=_contradiction(what, log.size))
 
 
+def _convicts(log: Log, evidence: Evidence) -> bool:
+    """Answer whether evidence made of two valid statements holds.
+
+    It does not if a registration that came late changed whose signature counted for the first of them.
+    """
+    try:
+        verify_evidence(
+            evidence, chain=log.genesis.chain_id, registry=log.registry, header_hash_at=lambda _height: None
+        )
+    except (BadSignature, UnknownKey):
+        return False
+    return True
+
+
 def _contradiction(what: str, index: int) -> Contradiction:
     return Contradiction(what=what, evidence=f"entry {index} of the settlement log")
 
 
 def _append(
-    log: Log, candidate: Candidate, names: Mapping[str, int] | None = None, flag: Candidate | None = None
+    log: Log, candidate: Candidate, names: Mapping[str, int] | None = None, flag: Evidence | None = None
 ) -> Step:
     """Append an entry, and evidence that it gives rise to."""
-    appended = [candidate] if flag is None else [candidate, flag]
+    appended = [candidate]
+    if flag is not None:
+        appended.append(read_candidate(encode_settlement_entry(flag)))
     borne = dict(names or {})
     for index, each in enumerate(appended, log.size):
         borne[leaf_name(each.encoded)] = borne[each.name] = index

@@ -214,6 +214,20 @@ def test_a_swap_opened_again_has_none_of_its_old_votes() -> None:
     assert kinds(world.block(again)) == ["Voted"]
 
 
+def test_a_swap_opened_again_stands_last_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REGISTER_RECORDS_MAX", 4)
+    names = ("a", "b", "again", "c", "d", "e", "f")
+    a, b, again, c, d, e, f = (make_terms(name) for name in names)
+    world = World()
+    world.block(*map(open_entry, (a, b, again, c)))
+    events = world.block(
+        open_entry(d), cancel_entry(again), open_entry(e), open_entry(again), open_entry(f), open_entry(a)
+    )
+    dropped = [event.swap_id for event in events if isinstance(event, Dropped)]
+    assert dropped == [id_of(each) for each in (a, again, b, c, d)]
+    assert list(world.register.records) == [id_of(each) for each in (e, again, f, a)]
+
+
 def test_crowding_out_costs_one_look_at_all_records_per_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REGISTER_RECORDS_MAX", 50)
     world = World()

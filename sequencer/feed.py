@@ -7,7 +7,7 @@ what was and what comes. Only blocks that are durable and proven come here.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from lockstep.errors import NotYet, Pruned, ShuttingDown
@@ -75,7 +75,7 @@ class Feed:
 
     async def batches(
         self, from_height: Height, namespaces: Sequence[Namespace]
-    ) -> AsyncIterator[Sequence[SealedBlock]]:
+    ) -> AsyncGenerator[Sequence[SealedBlock], None]:
         """Yield every block's share from a height on, several at a time, for ever.
 
         Raises NotYet beyond the next block, Pruned; ShuttingDown once the feed is closed.

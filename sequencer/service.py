@@ -7,6 +7,7 @@ back.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -104,8 +105,9 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
     ) -> AsyncIterator[sequencer_pb2.SubmitStreamResponse]:
         """Order many."""
         submissions = Submissions(self._intake.submit, self._feed.header)
-        async for response in submissions.answer(request_iterator, self._stopping):
-            yield response
+        async with aclosing(submissions.answer(request_iterator, self._stopping)) as responses:
+            async for response in responses:
+                yield response
 
     async def StreamBlocks(
         self, request: sequencer_pb2.StreamBlocksRequest, context: _Context
@@ -113,10 +115,11 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         """Every block from a height on."""
         namespaces = _namespaces(request.namespaces, "StreamBlocksRequest")
         from_height = read_height(request.from_height, "StreamBlocksRequest", "from_height")
-        async for blocks in self._feed.batches(from_height, namespaces):
-            yield sequencer_pb2.StreamBlocksResponse(
-                blocks=map(_share_message, blocks), head_height=self._feed.height
-            )
+        async with aclosing(self._feed.batches(from_height, namespaces)) as batches:
+            async for blocks in batches:
+                yield sequencer_pb2.StreamBlocksResponse(
+                    blocks=map(_share_message, blocks), head_height=self._feed.height
+                )
 
     async def GetBlock(
         self, request: sequencer_pb2.GetBlockRequest, context: _Context

@@ -7,7 +7,7 @@ ends it, after what was read before it is answered.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -50,7 +50,7 @@ class Submissions:
 
     async def answer(
         self, requests: AsyncIterator[sequencer_pb2.SubmitStreamRequest], stopping: asyncio.Event
-    ) -> AsyncIterator[sequencer_pb2.SubmitStreamResponse]:
+    ) -> AsyncGenerator[sequencer_pb2.SubmitStreamResponse, None]:
         """Yield outcomes until all requests are answered; once `stopping`, read no more and end.
 
         Raises what ends the stream: Malformed, ShuttingDown.

@@ -153,17 +153,27 @@ class Writer:
 
     async def _wait_for_work(self) -> bool:
         """Wait until there is something to order or a heartbeat is due; answer whether it is due."""
-        due_ms = (self._stopwatch.read_at_ms or 0) + self._heartbeat_ms
-        timeout_s = None if self._refusal is not None else max(due_ms - self._clock_ms(), 0) / 1_000
-        if self._queue and self._refusal is None:
-            return self._clock_ms() >= due_ms
+        if self._refusal is not None:
+            await self._woken(None)
+            return False
+        if self._queue:
+            return self._until_heartbeat_ms() == 0
+        return not await self._woken(self._until_heartbeat_ms() / 1_000)
+
+    async def _woken(self, timeout_s: float | None) -> bool:
+        """Wait to be told of work; answer whether that was in time."""
         self._work.clear()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._work.wait()
         except TimeoutError:
-            return True
-        return False
+            return False
+        return True
+
+    def _until_heartbeat_ms(self) -> int:
+        """Return when the next heartbeat is due; after a start at once, to show that blocks go on."""
+        last_ms = self._stopwatch.read_at_ms
+        return 0 if last_ms is None else max(last_ms + self._heartbeat_ms - self._clock_ms(), 0)
 
     async def _make_block(self, *, is_due: bool) -> None:
         stopwatch = self._stopwatch.advance(self._clock_ms())

@@ -6,7 +6,7 @@ before it, is signed by the key in force, and holds every entry of the namespace
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 import structlog
@@ -31,7 +31,7 @@ async def follow(
     sequencer_key: KeyAt,
     backoff: Backoff,
     randomness: random.Random,
-) -> AsyncIterator[FollowedBlock]:
+) -> AsyncGenerator[FollowedBlock, None]:
     """Yield every block after `tip`; see `SequencerClient.follow`."""
     log = structlog.get_logger()
     failures = 0

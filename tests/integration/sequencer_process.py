@@ -170,5 +170,5 @@ async def follow_until(
         blocks.append(followed)
         if followed.block.header.height >= height:
             break
-    await following.aclose()  # type: ignore[attr-defined]  # an async generator, which must be closed at once
+    await following.aclose()
     return blocks

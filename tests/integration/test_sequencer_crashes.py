@@ -213,7 +213,7 @@ async def test_a_failing_disk_ends_it_and_nothing_is_acknowledged(tmp_path: Path
     point = {"LOCKSTEP_FAILPOINTS": "database.commit.before=enospc@3"}
     async with asyncio.timeout(DEADLINE_S), Process(home, point) as process, process.client() as client:
         calls = [
-            client.submit(bundle(b"%d" % number, time_ms=GENESIS_TIME_MS), timeout_ms=1_500)
+            client.submit(bundle(b"%d" % number, time_ms=GENESIS_TIME_MS), timeout_ms=800)
             for number in range(20)
         ]
         answers = await asyncio.gather(*calls, return_exceptions=True)

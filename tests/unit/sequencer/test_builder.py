@@ -1,0 +1,81 @@
+"""What goes into one block: in order, whole, within the limits, never too late."""
+
+from collections import deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep import limits
+from lockstep.block import AdmittedBundle, verify_block
+from lockstep.order import Transaction
+from lockstep.types import Namespace
+from sequencer.builder import entry_bytes, gather, propose
+from tests.unit.sequencer.chain import ALPHA, BETA, START, TIME_MS, admitted
+
+SIZES = st.sampled_from([1, 100, limits.PAYLOAD_BYTES_MAX])
+BUNDLES = st.lists(
+    st.builds(
+        lambda sizes, until, namespace, salt: admitted(
+            *(bytes(size - 1) + bytes([salt]) for size in sizes), valid_until_ms=until, namespace=namespace
+        ),
+        st.lists(SIZES, min_size=1, max_size=4),
+        st.integers(TIME_MS - 2, TIME_MS + 2),
+        st.sampled_from([ALPHA, BETA]),
+        st.integers(0, 255),
+    ),
+    max_size=60,
+    unique_by=lambda bundle: bundle.bundle_id,
+)
+
+
+@given(BUNDLES)
+def test_gathering_keeps_the_order_and_the_limits(bundles: list[AdmittedBundle]) -> None:
+    waiting = deque(bundles)
+    blocks: list[AdmittedBundle] = []
+    late: list[AdmittedBundle] = []
+    while waiting:
+        chosen, expired = gather(waiting, TIME_MS)
+        assert chosen or expired, "gathering goes on"
+        assert sum(map(entry_bytes, chosen)) <= limits.BLOCK_BYTES_MAX
+        if waiting:
+            assert sum(map(entry_bytes, chosen)) + entry_bytes(waiting[0]) > limits.BLOCK_BYTES_MAX
+        blocks += chosen
+        late += expired
+    assert blocks == [each for each in bundles if each.valid_until_ms > TIME_MS]
+    assert late == [each for each in bundles if each.valid_until_ms <= TIME_MS]
+
+
+@pytest.mark.parametrize(
+    ("bundles", "fitting"),
+    [
+        ([admitted(*[b"x"] * 32) for _ in range(520)], limits.BLOCK_TRANSACTIONS_MAX // 32),
+        (
+            [admitted(b"x", namespace=Namespace(f"r{number}")) for number in range(1_030)],
+            limits.BLOCK_NAMESPACES_MAX,
+        ),
+    ],
+    ids=["transactions", "namespaces"],
+)
+def test_counts_are_limited_too(bundles: list[AdmittedBundle], fitting: int) -> None:
+    chosen, _ = gather(deque(bundles), TIME_MS)
+    assert len(chosen) == fitting
+
+
+@given(BUNDLES)
+def test_a_proposal_verifies_and_its_placements_are_right(bundles: list[AdmittedBundle]) -> None:
+    chosen, _ = gather(deque(bundles), TIME_MS)
+    proposal = propose(START, TIME_MS + 1, chosen)
+    block = proposal.block
+    verified = verify_block(START, block.header_bytes, block.leaves_bytes, block.entries, (ALPHA, BETA))
+    placed = {
+        entry.index: (entry, Transaction(namespace, entry.payload))
+        for namespace, entries in verified.entries.items()
+        for entry in entries
+    }
+    assert list(proposal.bundles) == chosen
+    for bundle, placement in zip(chosen, proposal.placements, strict=True):
+        span = range(placement.first_index, placement.first_index + placement.count)
+        assert tuple(placed[index][1] for index in span) == bundle.transactions
+        assert {placed[index][0].bundle_id for index in span} == {placement.bundle_id}
+        assert (placement.bundle_id, placement.height) == (bundle.bundle_id, block.header.height)

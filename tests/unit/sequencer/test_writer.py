@@ -1,0 +1,353 @@
+"""The writer over an engine that the test holds back: who is answered when, and what is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from lockstep import limits
+from lockstep.block import AdmittedBundle
+from lockstep.errors import (
+    Expired,
+    LockstepError,
+    NotReady,
+    QueueFull,
+    ReadOnly,
+    ShuttingDown,
+    TooFarAhead,
+    TooManyLiveIds,
+)
+from lockstep.types import PublicKey
+from sequencer.builder import Proposal
+from sequencer.chain import ChainState
+from sequencer.client.records import Placement
+from sequencer.engine import SealedBlock
+from sequencer.feed import Feed
+from sequencer.live_ids import LiveIds
+from sequencer.writer import Writer
+from tests.unit.sequencer.chain import GENESIS, START, STRANGER, TIME_MS, MemoryEngine, admitted
+
+FOR_EVER_MS = 3_600_000
+
+
+class HeldEngine(MemoryEngine):
+    """Makes a block durable when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Semaphore(0)
+        self.allowed = asyncio.Semaphore(0)
+        self.failure: Exception | None = None
+
+    async def order(self, proposal: Proposal) -> SealedBlock:
+        self.asked.release()
+        await self.allowed.acquire()
+        if self.failure is not None:
+            raise self.failure
+        return await super().order(proposal)
+
+
+@dataclass
+class Rig:
+    """A writer that runs, and the hands on everything around it."""
+
+    engine: HeldEngine
+    feed: Feed
+    writer: Writer
+    task: "asyncio.Task[None] | None" = None
+    clock_ms: list[int] = field(default_factory=lambda: [1_000])
+
+    async def asked(self) -> None:
+        """Wait until the engine has a block."""
+        await self.engine.asked.acquire()
+
+    def let(self) -> None:
+        """Let the engine make a block durable."""
+        self.engine.allowed.release()
+
+
+@asynccontextmanager
+async def running(
+    *,
+    heartbeat_ms: int = FOR_EVER_MS,
+    queue_bundles_max: int = 100,
+    queue_bytes_max: int = 10**9,
+    live_ids_max: int = 1_000,
+    public_key: PublicKey | None = None,
+) -> AsyncIterator[Rig]:
+    """Run a writer past its first block, which is a heartbeat."""
+    engine = HeldEngine()
+    if public_key is not None:
+        engine.public_key = public_key
+    feed = Feed(engine)
+    clock_ms = [1_000]
+    writer = Writer(
+        engine,
+        feed,
+        ChainState(GENESIS),
+        LiveIds(),
+        genesis=START,
+        clock_ms=lambda: clock_ms[0],
+        heartbeat_ms=heartbeat_ms,
+        queue_bundles_max=queue_bundles_max,
+        queue_bytes_max=queue_bytes_max,
+        live_ids_max=live_ids_max,
+    )
+    rig = Rig(engine, feed, writer, clock_ms=clock_ms)
+    async with asyncio.timeout(20):
+        rig.task = asyncio.create_task(writer.run())
+        try:
+            if public_key is None:
+                await rig.asked()
+                rig.let()
+                await until(lambda: feed.height == 1)
+            yield rig
+        finally:
+            writer.stop()
+            for _ in range(100):
+                rig.let()
+            await asyncio.gather(rig.task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; the caller's timeout is the deadline."""
+    while not condition():  # noqa: ASYNC110  # what is waited for has no event
+        await asyncio.sleep(0)
+
+
+def refusal(writer: Writer, bundle: AdmittedBundle) -> LockstepError:
+    with pytest.raises(LockstepError) as refused:
+        writer.submit(bundle)
+    return refused.value
+
+
+async def test_nobody_is_answered_before_the_block_is_durable_and_published() -> None:
+    async with running() as rig:
+        answer = rig.writer.submit(admitted(b"x"))
+        heights_when_answered: list[tuple[int, int]] = []
+        answer.add_done_callback(
+            lambda _: heights_when_answered.append((len(rig.engine.blocks), rig.feed.height))
+        )
+        await rig.asked()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not answer.done()
+        assert rig.feed.height == 1
+        rig.let()
+        placement = await answer
+        assert (placement.height, placement.first_index, placement.count) == (2, 0, 1)
+        await until(lambda: bool(heights_when_answered))
+        assert heights_when_answered == [(2, 2)]
+
+
+async def test_a_lone_bundle_goes_at_once_and_a_flood_gathers_behind_it() -> None:
+    async with running() as rig:
+        first = rig.writer.submit(admitted(b"first"))
+        await rig.asked()
+        flood = [rig.writer.submit(admitted(b"%d" % number)) for number in range(50)]
+        rig.let()
+        await rig.asked()
+        rig.let()
+        assert (await first).height == 2
+        places = [await each for each in flood]
+        assert [(each.height, each.first_index) for each in places] == [(3, number) for number in range(50)]
+
+
+async def test_the_same_bundle_shares_one_place_in_flight_and_after() -> None:
+    async with running() as rig:
+        once = admitted(b"once")
+        first = rig.writer.submit(once)
+        assert rig.writer.submit(once) is first
+        await rig.asked()
+        assert rig.writer.submit(once) is first
+        rig.let()
+        placement = await first
+        assert await rig.writer.submit(once) == placement
+        assert rig.writer.live_ids == 1
+
+
+async def test_a_submitter_that_goes_away_takes_nothing_with_it() -> None:
+    async with running() as rig:
+        bundle = admitted(b"x")
+        calls = [asyncio.create_task(wait_for(rig.writer, bundle)) for _ in range(2)]
+        await rig.asked()
+        calls[0].cancel()
+        rig.let()
+        assert (await calls[1]).height == 2
+        assert calls[0].cancelled()
+
+
+async def wait_for(writer: Writer, bundle: AdmittedBundle) -> Placement:
+    return await asyncio.shield(writer.submit(bundle))
+
+
+async def test_a_full_queue_refuses_before_it_accepts() -> None:
+    bundles = [admitted(b"%d" % number) for number in range(5)]
+    async with running(queue_bundles_max=2) as rig:
+        rig.writer.submit(bundles[0])
+        await rig.asked()
+        kept = [rig.writer.submit(each) for each in bundles[1:3]]
+        assert isinstance(refusal(rig.writer, bundles[3]), QueueFull)
+        rig.let()
+        await rig.asked()
+        rig.let()
+        assert [(await each).first_index for each in kept] == [0, 1]
+        again = rig.writer.submit(bundles[3])
+        await rig.asked()
+        rig.let()
+        assert (await again).height == 4
+
+
+async def test_a_queue_is_full_by_bytes_too_and_empties_again() -> None:
+    bundles = [admitted(bytes([number]) * 50) for number in range(4)]
+    async with running(queue_bytes_max=250) as rig:
+        for round_bundles in (bundles[:2], bundles[2:]):
+            answers = [rig.writer.submit(each) for each in round_bundles]
+            assert isinstance(refusal(rig.writer, admitted(b"z" * 50)), QueueFull)
+            await rig.asked()
+            rig.let()
+            await asyncio.gather(*answers)
+
+
+async def test_live_ids_are_bounded_and_expire() -> None:
+    async with running(live_ids_max=1, heartbeat_ms=100) as rig:
+        first = rig.writer.submit(admitted(b"x", valid_until_ms=TIME_MS + 900))
+        other = admitted(b"y", valid_until_ms=TIME_MS + 30_000)
+        assert isinstance(refusal(rig.writer, other), TooManyLiveIds)
+        await rig.asked()
+        rig.let()
+        await first
+        assert isinstance(refusal(rig.writer, other), TooManyLiveIds)
+        # The same one is known, which needs no room.
+        assert await rig.writer.submit(admitted(b"x", valid_until_ms=TIME_MS + 900)) == await first
+        rig.clock_ms[0] += 1_500
+        await rig.asked()
+        rig.let()
+        await until(lambda: rig.feed.height == 3)
+        second = rig.writer.submit(other)
+        await rig.asked()
+        rig.let()
+        assert (await second).height == 4
+
+
+async def test_windows_are_judged_now_and_again_at_the_block() -> None:
+    async with running() as rig:
+        head_ms = rig.writer.tip.time_ms
+        latest_ms = head_ms + limits.VALIDITY_WINDOW_MS_MAX
+        assert isinstance(refusal(rig.writer, admitted(b"x", valid_until_ms=head_ms)), Expired)
+        assert isinstance(refusal(rig.writer, admitted(b"x", valid_until_ms=latest_ms + 1)), TooFarAhead)
+        first = rig.writer.submit(admitted(b"first"))
+        await rig.asked()
+        # It waits for the block before it, and by then its window is over.
+        late = rig.writer.submit(admitted(b"late", valid_until_ms=head_ms + 101))
+        in_time = rig.writer.submit(admitted(b"in time", valid_until_ms=head_ms + 102))
+        rig.clock_ms[0] += 100
+        rig.let()
+        await rig.asked()
+        rig.let()
+        assert (await first).height == 2
+        assert ((await in_time).height, (await in_time).first_index) == (3, 0)
+        with pytest.raises(Expired):
+            await late
+        assert rig.writer.tip.time_ms == head_ms + 101
+
+
+async def test_what_expires_alone_makes_no_block() -> None:
+    async with running() as rig:
+        head_ms = rig.writer.tip.time_ms
+        first = rig.writer.submit(admitted(b"first"))
+        await rig.asked()
+        late = rig.writer.submit(admitted(b"late", valid_until_ms=head_ms + 100))
+        rig.clock_ms[0] += 100
+        rig.let()
+        await first
+        with pytest.raises(Expired):
+            await late
+        assert rig.feed.height == 2
+
+
+async def test_an_idle_chain_has_a_heartbeat() -> None:
+    async with running(heartbeat_ms=10) as rig:
+        for height in (2, 3):
+            rig.clock_ms[0] += 10
+            await rig.asked()
+            rig.let()
+            await until(lambda expected=height: rig.feed.height == expected)  # type: ignore[misc]
+        headers = [each.header.header for each in rig.engine.blocks]
+        assert [each.transaction_count for each in headers] == [0, 0, 0]
+        assert headers[1].time_ms - headers[0].time_ms == 10
+
+
+async def test_when_the_engine_fails_it_ends_and_everybody_is_told() -> None:
+    async with running() as rig:
+        in_block = rig.writer.submit(admitted(b"in the block"))
+        await rig.asked()
+        waiting = rig.writer.submit(admitted(b"waiting"))
+        rig.engine.failure = OSError("the disk is gone")
+        rig.let()
+        for answer in (in_block, waiting):
+            with pytest.raises(ShuttingDown):
+                await answer
+        assert rig.task is not None
+        with pytest.raises(OSError, match="the disk is gone"):
+            await rig.task
+        assert isinstance(refusal(rig.writer, admitted(b"later")), ShuttingDown)
+        assert rig.feed.height == 1
+
+
+async def test_a_refusal_ends_what_waits_but_not_what_the_engine_has() -> None:
+    read_only = ReadOnly(reason="it forgot", advice="restore it")
+    async with running(heartbeat_ms=10) as rig:
+        in_block = rig.writer.submit(admitted(b"in the block"))
+        await rig.asked()
+        waiting = rig.writer.submit(admitted(b"waiting"))
+        rig.writer.refuse(read_only)
+        rig.writer.allow()
+        with pytest.raises(ReadOnly):
+            await waiting
+        rig.let()
+        placement = await in_block
+        assert isinstance(refusal(rig.writer, admitted(b"later")), ReadOnly)
+        # What is known is still answered, and no heartbeat comes.
+        assert await rig.writer.submit(admitted(b"in the block")) == placement
+        rig.clock_ms[0] += 1_000
+        for _ in range(100):
+            rig.let()
+            await asyncio.sleep(0)
+        assert rig.feed.height == 2
+
+
+async def test_not_ready_passes() -> None:
+    async with running() as rig:
+        rig.writer.refuse(NotReady(reason="asking"))
+        assert isinstance(refusal(rig.writer, admitted(b"x")), NotReady)
+        rig.writer.allow()
+        answer = rig.writer.submit(admitted(b"x"))
+        await rig.asked()
+        rig.let()
+        assert (await answer).height == 2
+
+
+async def test_under_another_key_than_the_chains_nothing_is_ordered() -> None:
+    async with running(public_key=STRANGER.public_key) as rig:
+        await until(lambda: rig.writer.refusal is not None)
+        error = refusal(rig.writer, admitted(b"x"))
+        assert isinstance(error, ReadOnly)
+        assert "another key" in error.reason
+        assert rig.engine.blocks == []
+
+
+async def test_stopping_finishes_the_block_and_refuses_the_rest() -> None:
+    async with running() as rig:
+        in_block = rig.writer.submit(admitted(b"in the block"))
+        await rig.asked()
+        waiting = rig.writer.submit(admitted(b"waiting"))
+        rig.writer.stop()
+        rig.let()
+        assert (await in_block).height == 2
+        with pytest.raises(ShuttingDown):
+            await waiting
+        assert rig.task is not None
+        await rig.task

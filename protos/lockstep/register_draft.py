@@ -57,7 +57,9 @@ class Draft:
     def victim(self) -> SwapRecord | None:
         """Return whose place a new swap takes; None if all swaps are undecided with an attested leg."""
         if self._victims is None:
-            self._victims = Victims(self._records())
+            self._victims = Victims(self.before)
+            for record in sorted(filter(None, self._touched.values()), key=lambda record: record.opened):
+                self._victims.add(record)
         return self._victims.first(self)
 
     @property
@@ -178,22 +180,20 @@ class Draft:
 class Victims:
     """Whose place a new swap takes in a full register.
 
-    Made at most once per block, from all records, and kept up to date from then on; what a later entry of the
-    block made wrong is found out when its turn comes.
+    Kept up to date while the block goes on; what a later entry made wrong is found out when its turn comes.
     """
 
-    def __init__(self, records: Mapping[SwapId, SwapRecord]) -> None:
-        """Look at all records, which are in order of opening."""
-        self._decided: list[tuple[Place, SwapId]] = []
-        self._unattested: deque[tuple[Place, SwapId]] = deque()
-        for record in records.values():
-            self.add(record)
+    def __init__(self, before: Register) -> None:
+        """Start from those that stood in line before the block."""
+        self._decided = list(before.crowdable.decided)
+        self._unattested = deque(before.crowdable.unattested)
+        self._height = before.height
 
     def add(self, record: SwapRecord) -> None:
-        """Take in a swap that was just opened, the newest of all, or just decided."""
+        """Take in what the block changed: a swap that is the newest of all, or was decided."""
         if record.is_terminal:
             heappush(self._decided, (record.opened, record.swap_id))
-        elif not record.has_attested_leg:
+        elif record.opened_height > self._height:
             self._unattested.append((record.opened, record.swap_id))
 
     def first(self, draft: Draft) -> SwapRecord | None:

@@ -129,7 +129,7 @@ class SwapRecord:
     phase: Phase = Phase.OPEN
     """Where it stands."""
 
-    @property
+    @cached_property
     def opened(self) -> Place:
         """Where it was opened; records are in this order."""
         return Place(self.opened_height, self.opened_index)
@@ -144,7 +144,7 @@ class SwapRecord:
         """Whether every leg is attested LOCKED; so also if a swap was aborted thereafter."""
         return all(leg.verdict == Verdict.LOCKED for leg in self.legs)
 
-    @property
+    @cached_property
     def has_attested_leg(self) -> bool:
         """Whether any leg has a verdict."""
         return any(leg.verdict is not None for leg in self.legs)

@@ -9,7 +9,7 @@ from the rest.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from lockstep import limits
 from lockstep.block import VerifiedBlock
@@ -30,6 +30,15 @@ from lockstep.types import (
 )
 
 __pure__ = True
+
+
+class Crowdable(NamedTuple):
+    """The swaps that can make room in a full register, by their openings, in order of opening."""
+
+    decided: Sequence[tuple[Place, SwapId]]
+    """Decided swaps: the first to go."""
+    unattested: Sequence[tuple[Place, SwapId]]
+    """Undecided swaps without an attested leg."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +81,17 @@ class Register:
     def tip(self) -> Tip:
         """What the next header is judged against."""
         return Tip(self.registry.chain_id, self.height, self.header_hash, self.time_ms)
+
+    @cached_property
+    def crowdable(self) -> Crowdable:
+        """The swaps that can make room in a full register. Made when first asked for, from all records."""
+        decided, unattested = [], []
+        for record in self.records.values():
+            if record.decision is not None:
+                decided.append((record.opened, record.swap_id))
+            elif not record.has_attested_leg:
+                unattested.append((record.opened, record.swap_id))
+        return Crowdable(decided, unattested)
 
     def record(self, swap_id: SwapId) -> SwapRecord | None:
         """Return a swap's record; None if it was never opened, or is dropped."""

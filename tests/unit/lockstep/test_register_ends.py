@@ -233,12 +233,12 @@ def test_crowding_out_costs_one_look_at_all_records_per_block(monkeypatch: pytes
     world = World()
     world.block(*(open_entry(make_terms(f"first {number}")) for number in range(50)))
     looks = 0
-    plain = SwapRecord.has_attested_leg
+    plain = SwapRecord.__dict__["has_attested_leg"]
 
     def counted(record: SwapRecord) -> bool:
         nonlocal looks
         looks += 1
-        return bool(plain.__get__(record))
+        return bool(plain.func(record))
 
     monkeypatch.setattr(SwapRecord, "has_attested_leg", property(counted))
     world.block(*(open_entry(make_terms(f"second {number}")) for number in range(50)))

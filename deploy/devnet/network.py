@@ -91,6 +91,9 @@ FUNDS: Final[Mapping[str, Mapping[RollupId, int]]] = {
 ANCHOR_INTERVAL_BLOCKS: Final = 8
 """Blocks between posted commitments: few, so that a person sees them anchored."""
 
+ANCHOR_MS: Final = 250
+"""How often headers are anchored: often, for the same reason."""
+
 _PORTS: Final = range(15_000, 32_000)
 """Below the ports that systems give to outgoing connections. From among those, a client that looks for a
 process that is away could be given the very port that it looks for, be connected to itself, and keep the
@@ -217,6 +220,8 @@ def _settings_of(kind: ProcessKind, ports: Mapping[str, int]) -> str:
     fields: dict[str, object] = {"data": f"../data/{kind.name}", "genesis": "../genesis.json"}
     if kind.name in ("sequencer", "settlement") or kind.is_attester:
         fields["key"] = f"../keys/{kind.name}.pem"
+    if kind.name == "sequencer":
+        fields["anchor_ms"] = ANCHOR_MS
     if kind.rollup is not None:
         fields["rollup"] = kind.rollup
     if kind.name not in ("sequencer", "settlement"):

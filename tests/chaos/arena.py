@@ -33,6 +33,9 @@ KILLED = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
 ATTESTER_OF = {ALPHA: "alpha-0", BETA: "beta-0"}
 REPLICA = "beta-1"
 
+LOG_LINES = 8
+"""Lines of each process's log that a failing case shows."""
+
 DEAL = Deal("alice", 3_00, "bob", 7_00)
 """What every case swaps: alice reveals."""
 
@@ -249,5 +252,5 @@ class Arenas:
 
 def describe(devnet: Devnet) -> str:
     """Return where a network is and the end of each process's log."""
-    tails = [f"--- {name}\n{devnet.log_tail(name)}" for name in PROCESS_NAMES]
+    tails = [f"--- {name}\n{devnet.log_tail(name, LOG_LINES)}" for name in PROCESS_NAMES]
     return "\n".join((f"the network is in {devnet.network.folder}", *tails))

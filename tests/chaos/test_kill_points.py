@@ -50,8 +50,9 @@ POINTS = (
     ("bridge", "bridge.reveal.sent=kill@1"),
     ("settlement", "settlement.append.before_commit=kill@1"),
     ("settlement", "settlement.append.committed=kill@1"),
-    ("settlement", "settlement.checkpoint.stored=kill@1"),
-    ("settlement", "settlement.checkpoint.signed=kill@1"),
+    # The first checkpoint is made at the start.
+    ("settlement", "settlement.checkpoint.stored=kill@2"),
+    ("settlement", "settlement.checkpoint.signed=kill@2"),
     ("settlement", "settlement.checkpoint.published=kill@1"),
 )
 
@@ -61,7 +62,7 @@ REVIVAL_S_MAX = 30
 @pytest.mark.parametrize(
     ("killed", "point"),
     POINTS,
-    ids=[point.partition("=")[0] + "@" + point.partition("@")[2] for _, point in POINTS],
+    ids=[point.replace("=kill", "") for _, point in POINTS],
 )
 async def test_kill_at(arenas: Arenas, killed: str, point: str) -> None:
     async with arenas.case() as arena:

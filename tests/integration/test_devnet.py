@@ -22,8 +22,11 @@ pytestmark = pytest.mark.processes
 
 def is_held(network: Network, name: str) -> bool:
     """Whether a process has the data of `name`. Tells a zombie from a process, which a pid does not."""
+    lock = network.data_folder(name) / "lock"
+    if not lock.exists():
+        return False
     try:
-        FileLock(network.data_folder(name) / "lock").close()
+        FileLock(lock).close()
     except DataLocked:
         return True
     return False

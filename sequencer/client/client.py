@@ -5,7 +5,7 @@ bundle gets its first receipt.
 """
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -152,7 +152,7 @@ class SequencerClient:
 
     def follow(
         self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
-    ) -> AsyncIterator[FollowedBlock]:
+    ) -> AsyncGenerator[FollowedBlock, None]:
         """Yield every block after `tip` with all entries of `namespaces`, verified, never skipping one.
 
         Goes on for ever: what can pass is waited for, and the stream resumes where it was. `sequencer_key` is

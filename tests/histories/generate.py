@@ -113,9 +113,9 @@ def _blocks(blocks: Sequence[BlockInput]) -> Iterator[Case]:
     for block in blocks:
         after, events = apply_block(before, block)
         yield {
-            "height": block.height,
+            "height": str(block.height),
             "header_hash": block.header_hash.hex(),
-            "time_ms": block.time_ms,
+            "time_ms": str(block.time_ms),
             "swap": [[index, payload.hex()] for index, payload in block.swap_entries],
             "registry": [[index, payload.hex()] for index, payload in block.registry_entries],
             "expect": _expected(before, after, events),
@@ -152,8 +152,10 @@ def _decision(event: Decided) -> Case:
         raise AssertionError("a decided swap has a decision")
     return {
         "swap_id": record.swap_id.hex(),
-        "opened": [record.opened_height, record.opened_index],
-        "decided": [decision.height, decision.index],
+        "opened_height": str(record.opened_height),
+        "opened_index": record.opened_index,
+        "decided_height": str(decision.height),
+        "decided_index": decision.index,
         "phase": record.phase.name,
         "reason": decision.reason.name,
         "reason_legs": list(decision.reason_legs),

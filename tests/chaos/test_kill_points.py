@@ -1,8 +1,4 @@
-"""A process that dies at a named point inside it, while it does its part of a swap.
-
-Nothing but the swap goes on, so that the n-th hit of a point is always the same step of it: the first bundle
-is the swap's opening, then come the attestations of both rollups, then the reveal.
-"""
+"""A process that dies at a named point inside it, while it does its part of a swap."""
 
 import asyncio
 import signal
@@ -10,15 +6,20 @@ import signal
 import pytest
 
 from bridge.client import SwapPhase
+from deploy.demonstration.market import OpenSwap
 from tests.chaos.arena import Arena, Arenas
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
 
+BUNDLES = (
+    # Bundles that are ordered, and whose senders are never told.
+    ("opening", 1),
+    ("first-attestation", 2),
+    ("second-attestation", 3),
+    ("reveal", 4),
+)
+
 POINTS = (
-    # A bundle that is ordered, and whose sender is never told: the opening, an attestation, the reveal.
-    ("sequencer", "sequencer.submit.before_ack=kill@1"),
-    ("sequencer", "sequencer.submit.before_ack=kill@2"),
-    ("sequencer", "sequencer.submit.before_ack=kill@4"),
     # Blocks, empty ones too: the first few pass until the swap is under way.
     ("sequencer", "sequencer.block.before_commit=kill@5"),
     ("sequencer", "sequencer.block.committed=kill@5"),
@@ -59,23 +60,37 @@ POINTS = (
 REVIVAL_S_MAX = 30
 
 
-@pytest.mark.parametrize(
-    ("killed", "point"),
-    POINTS,
-    ids=[point.replace("=kill", "") for _, point in POINTS],
-)
+@pytest.mark.parametrize(("killed", "point"), POINTS, ids=[point.replace("=kill", "") for _, point in POINTS])
 async def test_kill_at(arenas: Arenas, killed: str, point: str) -> None:
+    async with arenas.case() as arena:
+        before = await arena.tip()
+        await arena.devnet.restart(killed, failpoints=point)
+        async with arena.traffic() as group:
+            swap = await swap_beside_a_kill(arena, killed, point, group)
+        await arena.verify(swap, SwapPhase.COMMITTED, before=before, log=has_to_do_with_the_log(point))
+
+
+@pytest.mark.parametrize(("bundle", "hit"), BUNDLES, ids=[bundle for bundle, _ in BUNDLES])
+async def test_kill_before_an_acknowledgement(arenas: Arenas, bundle: str, hit: int) -> None:
     async with arenas.case() as arena:
         await arena.acknowledge_some()
         before = await arena.tip()
-        await arena.devnet.restart(killed, failpoints=point)
+        # From here on nothing but the swap is ordered, so that its bundles can be counted.
+        point = f"sequencer.submit.before_ack=kill@{hit}"
+        await arena.devnet.restart("sequencer", failpoints=point)
         async with asyncio.TaskGroup() as group:
-            group.create_task(revive(arena, killed, point))
-            swap = await arena.propose()
-            await arena.lock_last(swap)
-            await arena.swap_is(swap, lambda view: view.phase is SwapPhase.LOCKED, "locked")
-            await arena.reveal(swap)
-        await arena.verify(swap, SwapPhase.COMMITTED, before=before, log=has_to_do_with_the_log(point))
+            swap = await swap_beside_a_kill(arena, "sequencer", point, group)
+        await arena.verify(swap, SwapPhase.COMMITTED, before=before, log=False)
+
+
+async def swap_beside_a_kill(arena: Arena, killed: str, point: str, group: asyncio.TaskGroup) -> OpenSwap:
+    """Swap while a process that was armed dies and is started again; `group` waits for that."""
+    group.create_task(revive(arena, killed, point))
+    swap = await arena.propose()
+    await arena.lock_last(swap)
+    await arena.swap_is(swap, lambda view: view.phase is SwapPhase.LOCKED, "locked")
+    await arena.reveal(swap)
+    return swap
 
 
 def has_to_do_with_the_log(point: str) -> bool:

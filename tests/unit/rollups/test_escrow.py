@@ -255,11 +255,11 @@ def test_a_lock_is_too_late_even_if_liars_attested_the_leg_before() -> None:
     pair.block(swap.open)
     none = RejectReason.NONE
     pair.block(pair.chain.attest((swap.id, 0, none)), pair.chain.attest((swap.id, 1, none), of=BETA))
-    pair.pass_time(swap.terms.lock_by_ms)
+    pair.pass_time(swap.terms.lock_by_ms - 1)
+    assert code_of(pair.block(pair.lock(swap), advance_ms=1)) == ReceiptCode.NO_OPEN_SWAP
     record = pair.alpha.state.register.record(swap.id)
     assert record is not None
     assert record.phase == Phase.LOCKED
-    assert code_of(pair.block(pair.lock(swap))) == ReceiptCode.NO_OPEN_SWAP
 
 
 def test_a_lock_of_a_decided_swap_does_nothing() -> None:

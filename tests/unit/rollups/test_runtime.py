@@ -1,6 +1,6 @@
 """The envelope of transactions, the table of seen ids, and the order of work in a block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import pytest
@@ -10,13 +10,15 @@ from lockstep.genesis import Modules, RollupDefinition, encode_rollup_definition
 from lockstep.hashing import SIGN_TRANSACTION
 from lockstep.merkle import Frontier
 from lockstep.order import transaction_hash
-from lockstep.receipts import ReceiptCode, TransactionReceipt, encode_receipt, receipt_leaf_hash
+from lockstep.receipts import Receipt, ReceiptCode, TransactionReceipt, encode_receipt, receipt_leaf_hash
+from lockstep.register import SwapRecord
 from lockstep.registry_entries import RegisterRollup, RegistryChange, sign_change
-from lockstep.transactions import Lock, Transfer, decode_transaction, sign_transaction
-from lockstep.types import REGISTRY_NAMESPACE, ChainId, Height, PublicKey, SwapId, TransactionId
+from lockstep.transactions import Call, Lock, Method, Transfer, decode_transaction, sign_transaction
+from lockstep.types import REGISTRY_NAMESPACE, ChainId, Height, PublicKey, RollupId, SwapId, TransactionId
 from rollups.modules.bank import balance_of
+from rollups.modules.module import Context, Failed, Handler
 from rollups.runtime import apply_block, block_of
-from rollups.state import map_of
+from rollups.state import Overlay, map_of
 from tests.unit.rollups.chain import (
     ALPHA,
     ANN,
@@ -267,6 +269,54 @@ def test_execution_leaves_what_it_was_given_as_it_was() -> None:
     again = apply_block(one.alpha.state, one.alpha.memory, block_of(block, ALPHA))
     assert (dict(one.alpha.memory.values), one.alpha.state.commitment) == before
     assert first.after.commitment == again.after.commitment != before[1]
+
+
+# --- modules ----------------------------------------------------------------------------------------------
+
+
+class Clumsy:
+    """A module whose only call writes and then fails, or is refused with an effect that stays."""
+
+    name = "clumsy"
+
+    def __init__(self, ending: Failed | ReceiptCode) -> None:
+        self.ending = ending
+
+    @property
+    def handlers(self) -> Mapping[Method, Handler]:
+        return {Method.BANK_TRANSFER: self.call}
+
+    def call(self, state: Overlay, context: Context, call: Call) -> ReceiptCode:
+        state.put(b"clumsy", b"was here")
+        if isinstance(self.ending, Failed):
+            raise self.ending
+        return self.ending
+
+    def seed(self, state: Overlay) -> None:
+        state.put(b"seeded", b"yes")
+
+    def settle(self, state: Overlay, rollup: RollupId, record: SwapRecord) -> tuple[Receipt, ...]:
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("ending", "stays", "is_seen"),
+    [
+        (ReceiptCode.OK, True, True),
+        (ReceiptCode.LOCK_REJECTED, True, True),
+        (Failed(ReceiptCode.OVERFLOW), False, True),
+        (Failed(ReceiptCode.NOT_THE_SENDER, is_remembered=False), False, False),
+    ],
+)
+def test_a_call_takes_effect_whole_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, ending: Failed | ReceiptCode, stays: bool, is_seen: bool
+) -> None:
+    monkeypatch.setattr("rollups.runtime.modules_of", lambda _: (Clumsy(ending),))
+    one = One()
+    assert one.alpha.memory.get(b"seeded") == b"yes"
+    assert one.code(one.payment()) == (ending.code if isinstance(ending, Failed) else ending)
+    assert (one.alpha.memory.get(b"clumsy") is not None) == stays
+    assert bool(one.alpha.memory.seen) == is_seen
 
 
 # --- composition ------------------------------------------------------------------------------------------

@@ -189,8 +189,8 @@ async def test_old_receipts_are_proven_under_the_newest_commitment(tmp_path: Pat
 
 async def test_swaps_their_escrow_and_settlement(tmp_path: Path) -> None:
     async with served(tmp_path) as alpha:
-        with pytest.raises(NotReady):
-            await alpha.client.swap(SwapId(bytes(32)), timeout_ms=50)
+        request = rollup_pb2.RollupGetSwapRequest(swap_id=bytes(32))
+        assert isinstance(await error_of(alpha.stub.GetSwap(request, timeout=10)), NotReady)
         swap = make_swap(alpha.chain)
         await alpha.block(swap.open, (ALPHA, alpha.chain.signed(ANN, Lock(swap.id, 0))))
         found = await alpha.client.swap(swap.id)
@@ -212,14 +212,14 @@ async def test_swaps_their_escrow_and_settlement(tmp_path: Path) -> None:
 
 async def test_commitments_of_every_height(tmp_path: Path) -> None:
     async with served(tmp_path) as alpha:
-        with pytest.raises(NotYet):
-            await alpha.client.commitment(timeout_ms=50)
+        newest = rollup_pb2.GetCommitmentRequest()
+        assert isinstance(await error_of(alpha.stub.GetCommitment(newest, timeout=10)), NotYet)
         for _ in range(3):
             await alpha.block()
         heights = [(await alpha.client.commitment(height)).height for height in (1, 2, 3, 0)]
         assert heights == [1, 2, 3, 3]
-        with pytest.raises(NotYet):
-            await alpha.client.commitment(4, timeout_ms=50)
+        fourth = rollup_pb2.GetCommitmentRequest(height=4)
+        assert isinstance(await error_of(alpha.stub.GetCommitment(fourth, timeout=10)), NotYet)
 
 
 async def test_a_posted_commitment_comes_with_its_signature(tmp_path: Path) -> None:
@@ -305,13 +305,14 @@ async def test_a_silent_node_answers_its_status_alone(tmp_path: Path) -> None:
         alpha.node.stop_speaking("a test")
         assert (await alpha.client.status()).not_ready_reason == "a test"
         for call in (
-            alpha.client.balance(ANN.public_key, "gold", timeout_ms=50),
-            alpha.client.state([b"key"], timeout_ms=50),
-            alpha.client.swap(SwapId(bytes(32)), timeout_ms=50),
-            alpha.client.commitment(timeout_ms=50),
+            alpha.stub.GetAccount(rollup_pb2.GetAccountRequest(account=bytes(32)), timeout=10),
+            alpha.stub.GetState(rollup_pb2.GetStateRequest(keys=[b"key"]), timeout=10),
+            alpha.stub.GetSwap(rollup_pb2.RollupGetSwapRequest(swap_id=bytes(32)), timeout=10),
+            alpha.stub.GetReceipt(rollup_pb2.GetReceiptRequest(index=0), timeout=10),
+            alpha.stub.GetCommitment(rollup_pb2.GetCommitmentRequest(), timeout=10),
+            alpha.stub.StreamReceipts(rollup_pb2.StreamReceiptsRequest()).read(),
         ):
-            with pytest.raises(NotReady):
-                await call
+            assert isinstance(await error_of(call), NotReady)
 
 
 async def test_what_this_version_does_not_offer(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ class _Block:
     ours: dict[int, Address] = field(default_factory=dict)
     entries: dict[int, Entry] = field(default_factory=dict)
     reveals: dict[SwapId, int] = field(default_factory=dict)
+    ordered: dict[SwapId, Swap] = field(default_factory=dict)
 
     def take_in(self) -> list[Resolution]:
         block = self.followed.block
@@ -109,6 +110,9 @@ class _Block:
                     )
                 case _:
                     pass
+        for swap in self.ordered.values():
+            # Ours, and without any effect.
+            self._put(swap)
         self._pass_time()
         for swap_id in self.touched:
             plan(self.book, swap_id)
@@ -120,12 +124,14 @@ class _Block:
             if address is not None:
                 self.ours[index] = address
         for address in dict.fromkeys(self.ours.values()):
-            self._put(rules.ordered(self.book.live[address.swap_id], address.kind, address.leg))
+            swap = self.ordered.get(address.swap_id) or self.book.live[address.swap_id]
+            self.ordered[address.swap_id] = rules.ordered(swap, address.kind, address.leg)
 
     def _record(self, event: Opened | Voted | Revealed | Decided, record: SwapRecord) -> None:
         register = self.book.register
         old = self.book.live.get(record.swap_id) or self.cold.get(record.swap_id)
-        swap = rules.recorded(old or self._new(record), record, time_ms=register.time_ms)
+        ordered = self.ordered.pop(record.swap_id, None)
+        swap = rules.recorded(ordered or old or self._new(record), record, time_ms=register.time_ms)
         if isinstance(event, Revealed):
             self.reveals[record.swap_id] = self._reveal_index(record)
         told = event_of(event, height=register.height, time_ms=register.time_ms, reveals=self.reveals)

@@ -104,17 +104,23 @@ class Book:
     def put_over(self, old: Swap | None, swap: Swap, *events: bridge_pb2.SwapEvent) -> Swap:
         """The same for a swap that was not in memory; `old` is what the database has of it."""
         if swap != old:
-            swap = replace(swap, sequence=self.next_sequence)
-            self.next_sequence += 1
             self.batch.before.setdefault(swap.swap_id, old)
+            swap = self._number(old, swap)
             self.live[swap.swap_id] = swap
             self.unordered_count += (swap.phase in UNORDERED) - (old is not None and old.phase in UNORDERED)
             self._index(old, swap)
-            self.batch.rows[storage.PUT_CHANGE].append(
-                (swap.sequence, swap.swap_id, swap_message(swap).SerializeToString())
-            )
         for event in events:
             self.add_event(swap.swap_id, event)
+        return swap
+
+    def _number(self, old: Swap | None, swap: Swap) -> Swap:
+        """Return the swap with the number of this change, if it is one that can be seen."""
+        if old is not None and swap_message(old) == swap_message(swap):
+            return swap
+        swap = replace(swap, sequence=self.next_sequence)
+        self.next_sequence += 1
+        view = swap_message(swap).SerializeToString()
+        self.batch.rows[storage.PUT_CHANGE].append((swap.sequence, swap.swap_id, view))
         return swap
 
     def add_event(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:

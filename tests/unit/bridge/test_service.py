@@ -229,10 +229,12 @@ async def test_watching_from_the_start_and_from_a_number(path: Path) -> None:
         assert [(view.swap_id, view.phase.name) for view in standing] == [(SWAP_ID, "OPEN"), (other, "OPEN")]
         assert [view.swap_id for view in await take(client, 1, swap_ids=[other])] == [other]
         assert [view.swap_id for view in await take(client, 2, party=ANN.account)] == [SWAP_ID, other]
-        watching = asyncio.create_task(take(client, 3, swap_ids=[SWAP_ID]))
-        order.attest(SWAP_ID, 0)
-        order.attest(SWAP_ID, 1)
-        assert [view.phase.name for view in await watching][-1] == "LOCKED"
+        async with asyncio.timeout(DEADLINE_S), aclosing(client.watch(0, [SWAP_ID])) as changes:
+            assert (await anext(changes)).phase is SwapPhase.OPEN
+            order.attest(SWAP_ID, 0)
+            assert (await anext(changes)).phase is SwapPhase.OPEN
+            order.attest(SWAP_ID, 1)
+            assert (await anext(changes)).phase is SwapPhase.LOCKED
 
 
 async def test_a_watcher_that_is_behind_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from deploy.node.datadir import DataFolder
 from deploy.node.failures import SettingsInvalid
 from deploy.node.logs import configure_logs
 from deploy.node.process import announce_ready, run
-from deploy.node.server import serving
+from deploy.node.server import Server, serving
 from deploy.node.settings import load_settings
 from lockstep.order import is_rollup_id
 from lockstep.types import RollupId
@@ -73,13 +73,22 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
                 tasks.append(group.create_task(Attester(key, node, order).run()))
             if poster is not None:
                 tasks.append(group.create_task(poster.run()))
-            await server.set_healthy(healthy=True)
+            tasks.append(group.create_task(_tell_health(node, server)))
             announce_ready(
                 {"address": server.address, "rollup": settings.rollup, "height": node.published.height}
             )
             await stopping.wait()
             for task in tasks:
                 task.cancel()
+
+
+async def _tell_health(node: RollupNode, server: Server) -> None:
+    """Be healthy until the node no longer answers for its state."""
+    await server.set_healthy(healthy=True)
+    while not node.not_ready_reason:
+        changed = node.changed
+        await changed.wait()
+    await server.set_healthy(healthy=False)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ ENTRIES_INLINE_MAX: Final = 8
 ENTRIES_PER_THREAD: Final = 256
 """Transactions whose signatures one thread verifies in one go."""
 
-CAUGHT_UP_BLOCKS: Final = 4
+CAUGHT_UP_BLOCKS: Final = 32
 """How far behind the sequencer's newest block a node may be and still speak for its state."""
 
 

@@ -17,6 +17,7 @@ from lockstep.commitment import (
     EscrowRecord,
     balance_key,
     commitment_hash,
+    decode_commitment,
     decode_escrow_record,
     encode_commitment,
     encode_escrow_record,
@@ -146,3 +147,18 @@ def test_escrow_record_vectors(case: dict[str, Any]) -> None:
         premium=int(case["premium"]),
     )
     assert encode_escrow_record(record) == encoded
+
+
+@given(st.integers(1, 2**63 - 1), u64s, hashes)
+def test_the_commitments_codec_is_strict(height: int, receipt_count: int, root: bytes) -> None:
+    commitment = Commitment(RollupId("alpha"), height, root, receipt_count, root[::-1], bytes(32))
+    encoded = encode_commitment(commitment)
+    assert decode_commitment(encoded) == commitment
+    assert_strict(encoded, decode=decode_commitment, encode=encode_commitment)
+
+
+@pytest.mark.parametrize("height", [0, 2**63])
+def test_a_commitments_height_is_a_blocks(height: int) -> None:
+    commitment = Commitment(RollupId("alpha"), height, bytes(32), 0, bytes(32), bytes(32))
+    with pytest.raises(Malformed, match="height"):
+        decode_commitment(encode_commitment(commitment))

@@ -45,7 +45,8 @@ POINTS = (
     ("bridge", "bridge.bundle.before_send=kill@1"),
     ("bridge", "bridge.bundle.sent=kill@1"),
     ("bridge", "bridge.batch.before_commit=kill@4"),
-    ("bridge", "bridge.block.persisted=kill@4"),
+    # Blocks with something for it: the opening's, then an attestation's.
+    ("bridge", "bridge.block.persisted=kill@2"),
     ("bridge", "bridge.reveal.persisted=kill@1"),
     ("bridge", "bridge.reveal.before_send=kill@1"),
     ("bridge", "bridge.reveal.sent=kill@1"),

@@ -471,16 +471,16 @@ class RollupGetSwapResponse(_message.Message):
     height: _builtins.int
     """Height of the answer."""
     record: _builtins.bytes
-    """The register's record (section 8); empty if it was dropped, in which case an escrow record may still be there."""
+    """The register's record (section 8)."""
     record_proof: _builtins.bytes
-    """Proof of the record under the register's map root; empty if there is no record."""
+    """Proof of the record under the register's map root."""
     register_parts: _builtins.bytes
     """The register's map root and the registry's digest, 64 bytes, which with the header make the register root
     (section 8).
     """
     @_builtins.property
     def escrows(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegEscrow]:
-        """The escrow records of this rollup's legs (section 10), for those that have a verdict."""
+        """The escrow records of this rollup's legs (section 10), for those that have a verdict; none once the swap is decided."""
 
     @_builtins.property
     def commitment(self) -> _common_pb2.ProvenCommitment:

@@ -110,7 +110,7 @@ class RollupServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetSwap(self, request, context):
-        """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP, MALFORMED.
+        """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP (never opened, or decided and dropped), MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,7 @@ class RollupStub:
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_rollup_pb2.GetReceiptRequest, _rollup_pb2.GetReceiptResponse]
     """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far), MALFORMED."""
     GetSwap: _grpc.UnaryUnaryMultiCallable[_rollup_pb2.RollupGetSwapRequest, _rollup_pb2.RollupGetSwapResponse]
-    """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP, MALFORMED."""
+    """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP (never opened, or decided and dropped), MALFORMED."""
     StreamReceipts: _grpc.UnaryStreamMultiCallable[_rollup_pb2.StreamReceiptsRequest, _rollup_pb2.StreamReceiptsResponse]
     """Every receipt from an index on: first those that exist, then new ones as blocks are executed. Resume with the last
     index plus one. Errors: NOT_YET if `from_index` is beyond the next receipt, PRUNED.
@@ -68,7 +68,7 @@ class RollupAsyncStub(RollupStub):
     GetReceipt: _aio.UnaryUnaryMultiCallable[_rollup_pb2.GetReceiptRequest, _rollup_pb2.GetReceiptResponse]  # type: ignore[assignment]
     """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far), MALFORMED."""
     GetSwap: _aio.UnaryUnaryMultiCallable[_rollup_pb2.RollupGetSwapRequest, _rollup_pb2.RollupGetSwapResponse]  # type: ignore[assignment]
-    """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP, MALFORMED."""
+    """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP (never opened, or decided and dropped), MALFORMED."""
     StreamReceipts: _aio.UnaryStreamMultiCallable[_rollup_pb2.StreamReceiptsRequest, _rollup_pb2.StreamReceiptsResponse]  # type: ignore[assignment]
     """Every receipt from an index on: first those that exist, then new ones as blocks are executed. Resume with the last
     index plus one. Errors: NOT_YET if `from_index` is beyond the next receipt, PRUNED.
@@ -121,7 +121,7 @@ class RollupServicer(metaclass=_abc_1.ABCMeta):
         request: _rollup_pb2.RollupGetSwapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rollup_pb2.RollupGetSwapResponse, _abc.Awaitable[_rollup_pb2.RollupGetSwapResponse]]:
-        """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP, MALFORMED."""
+        """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP (never opened, or decided and dropped), MALFORMED."""
 
     @_abc_1.abstractmethod
     def StreamReceipts(

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from lockstep import limits
 from lockstep.block import AdmittedBundle, Block, build_block
 from lockstep.header import Tip
-from lockstep.order import ENTRY_PREFIX_BYTES
+from lockstep.order import ENTRY_PREFIX_BYTES, Placement
 from lockstep.types import Namespace
-from sequencer.client.records import Placement
 
 __pure__ = True
 

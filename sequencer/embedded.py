@@ -22,12 +22,12 @@ from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import DataRefused
 from lockstep.errors import Discontinuous, Malformed, ReadOnly
 from lockstep.header import Header, Tip, decode_header, header_hash, sign_header, tip_of, verify_follows
+from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.signing import SigningKey
 from lockstep.types import BundleId, Height, Namespace, PublicKey, Signature
 from sequencer.amnesia import LastSigned, decode_last_signed, encode_last_signed, find_loss
 from sequencer.builder import Proposal
-from sequencer.client.records import Placement
 from sequencer.engine import SealedBlock
 from sequencer.ledger import Ledger, StoredBlock, encode_shares
 

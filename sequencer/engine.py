@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height, Namespace, PublicKey
 from sequencer.builder import Proposal
-from sequencer.client.records import Placement
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ import asyncio
 
 from lockstep.block import AdmittedBundle
 from lockstep.errors import Expired
-from lockstep.order import Bundle
+from lockstep.order import Bundle, Placement
 from lockstep.types import ChainId
 from sequencer.admission import admit
 from sequencer.chain import ChainState
-from sequencer.client.records import Placement
 from sequencer.engine import OrderingEngine
 from sequencer.writer import Writer
 

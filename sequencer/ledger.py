@@ -17,11 +17,11 @@ from deploy.node.database import Database, Statement, open_database
 from lockstep.block import Block
 from lockstep.encoding import u16, u32
 from lockstep.header import HEADER_BYTES
+from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height, Namespace, Signature
 from lockstep.v1 import sequencer_pb2
 from sequencer.builder import Proposal
-from sequencer.client.records import Placement
 from sequencer.engine import SealedBlock
 from sequencer.live_ids import second_of
 

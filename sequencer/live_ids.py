@@ -7,8 +7,8 @@ open, its place is known here.
 
 from typing import Final
 
+from lockstep.order import Placement
 from lockstep.types import BundleId, Height
-from sequencer.client.records import Placement
 
 __pure__ = True
 

@@ -1,11 +1,10 @@
 """The proof of a bundle's place: each of its transactions under its namespace's root."""
 
 from lockstep.merkle import AppendTree
-from lockstep.order import decode_namespace_leaves, hash_entry
+from lockstep.order import Placement, decode_namespace_leaves, hash_entry
 from lockstep.types import Namespace
 from lockstep.v1 import common_pb2, sequencer_pb2
 from sequencer.client.messages import header_message, placement_message
-from sequencer.client.records import Placement
 from sequencer.engine import SealedBlock
 from sequencer.ledger import entries_in
 

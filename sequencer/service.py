@@ -17,7 +17,7 @@ import grpc
 from lockstep import limits
 from lockstep.errors import HistoryPruned, Malformed, NeverOrdered, NotFound
 from lockstep.genesis import Genesis
-from lockstep.order import is_namespace
+from lockstep.order import Placement, is_namespace
 from lockstep.types import BundleId, Height, Namespace
 from lockstep.v1 import sequencer_pb2, sequencer_pb2_grpc
 from sequencer.client.messages import (
@@ -27,7 +27,6 @@ from sequencer.client.messages import (
     read_bundle_id,
     read_height,
 )
-from sequencer.client.records import Placement
 from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
 from sequencer.intake import Intake

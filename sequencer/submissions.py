@@ -12,12 +12,11 @@ from functools import partial
 from typing import Final
 
 from lockstep.errors import Internal, LockstepError, Malformed, ShuttingDown
-from lockstep.order import Bundle
+from lockstep.order import Bundle, Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import Height
 from lockstep.v1 import sequencer_pb2
 from sequencer.client.messages import error_message, header_message, placement_message, read_bundle
-from sequencer.client.records import Placement
 
 IN_FLIGHT_MAX: Final = 16_384
 """Bundles of one stream that were read and not answered."""

@@ -25,11 +25,11 @@ from lockstep.errors import (
     TooManyLiveIds,
 )
 from lockstep.header import Tip, header_hash, tip_of
+from lockstep.order import Placement
 from lockstep.types import BundleId
 from sequencer.admission import verify_window
 from sequencer.builder import Proposal, entry_bytes, gather, propose
 from sequencer.chain import ChainState
-from sequencer.client.records import Placement
 from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds, second_of

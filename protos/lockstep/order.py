@@ -20,6 +20,7 @@ from lockstep.types import (
     SYSTEM_NAMESPACES,
     BundleId,
     ChainId,
+    Height,
     Namespace,
     TransactionHash,
 )
@@ -71,6 +72,20 @@ class Entry:
     """The bundle that it came in."""
     payload: bytes
     """The transaction's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a bundle stands in the order."""
+
+    bundle_id: BundleId
+    """The bundle."""
+    height: Height
+    """Its block."""
+    first_index: int
+    """Place of its first transaction in the block, from 0; the others follow it."""
+    count: int
+    """Transactions of the bundle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ is for those who submit a lot. Whatever is returned was verified: signatures und
 complete namespaces against the header, placements against what was sent.
 """
 
+from lockstep.order import Placement
 from sequencer.client.client import SequencerClient
-from sequencer.client.records import FollowedBlock, KeyAt, Ordered, Placement, SequencerStatus
+from sequencer.client.records import FollowedBlock, KeyAt, Ordered, SequencerStatus
 from sequencer.client.stream import SubmitStream
 
 __all__ = [

@@ -7,12 +7,11 @@ Raises `Malformed`, naming the message and the field.
 from collections.abc import Iterable
 
 from lockstep.errors import ErrorRecord, LockstepError, Malformed, from_record
-from lockstep.order import Bundle, Transaction
+from lockstep.order import Bundle, Placement, Transaction
 from lockstep.settlement_entries import ProofKind, ProvenHeader
 from lockstep.signing import SIGNATURE_BYTES
 from lockstep.types import BundleId, Height, Namespace
 from lockstep.v1 import common_pb2, sequencer_pb2
-from sequencer.client.records import Placement
 
 
 def bundle_message(bundle: Bundle) -> common_pb2.Bundle:

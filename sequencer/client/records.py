@@ -5,27 +5,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from lockstep.block import VerifiedBlock
+from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
-from lockstep.types import BundleId, ChainId, Height, PublicKey
+from lockstep.types import ChainId, Height, PublicKey
 
 __pure__ = True
 
 KeyAt: TypeAlias = Callable[[Height], PublicKey]
 """Answers which key signs the header at a height, given all blocks before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a bundle stands in the order."""
-
-    bundle_id: BundleId
-    """The bundle."""
-    height: Height
-    """Its block."""
-    first_index: int
-    """Place of its first transaction in the block, from 0; the others follow it."""
-    count: int
-    """Transactions of the bundle."""
 
 
 @dataclass(frozen=True, slots=True)

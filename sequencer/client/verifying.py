@@ -8,6 +8,7 @@ from lockstep.merkle import verify_inclusion
 from lockstep.order import (
     ENTRY_PREFIX_BYTES,
     NamespaceLeaf,
+    Placement,
     bundle_id,
     data_root,
     decode_entry,
@@ -19,7 +20,7 @@ from lockstep.settlement_entries import ProvenHeader, verify_proven_header
 from lockstep.types import BundleId, ChainId, Namespace
 from lockstep.v1 import sequencer_pb2
 from sequencer.client.messages import read_header, read_placement
-from sequencer.client.records import KeyAt, Ordered, Placement
+from sequencer.client.records import KeyAt, Ordered
 
 
 @dataclass(frozen=True, slots=True)

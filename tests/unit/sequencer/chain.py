@@ -6,13 +6,12 @@ from lockstep.attesters import AttesterSet
 from lockstep.block import AdmittedBundle
 from lockstep.genesis import Genesis, RollupDefinition, Settlement, encode_genesis, parse_genesis
 from lockstep.header import Tip, genesis_tip, header_hash, sign_header, tip_of
-from lockstep.order import Bundle, Transaction
+from lockstep.order import Bundle, Placement, Transaction
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.signing import SigningKey
 from lockstep.types import BundleId, Height, Namespace, PublicKey, RollupId
 from sequencer.admission import admit
 from sequencer.builder import Proposal, propose
-from sequencer.client.records import Placement
 from sequencer.engine import SealedBlock
 from sequencer.ledger import encode_shares
 

@@ -21,7 +21,7 @@ from lockstep.errors import (
     WrongChain,
 )
 from lockstep.header import Header, encode_header, sign_header
-from lockstep.order import Bundle, Transaction
+from lockstep.order import Bundle, Placement, Transaction
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.signing import SigningKey
 from lockstep.types import ChainId, Height, Namespace, PublicKey
@@ -39,7 +39,7 @@ from sequencer.client.messages import (
     read_header,
     read_placement,
 )
-from sequencer.client.records import FollowedBlock, Ordered, Placement
+from sequencer.client.records import FollowedBlock, Ordered
 from sequencer.client.verifying import Verifier
 from sequencer.engine import SealedBlock
 from sequencer.proofs import prove

@@ -2,8 +2,8 @@
 
 import pytest
 
+from lockstep.order import Placement
 from lockstep.types import BundleId, Height
-from sequencer.client.records import Placement
 from sequencer.live_ids import LiveIds, second_of
 
 

@@ -7,12 +7,11 @@ import pytest
 
 from lockstep import limits
 from lockstep.errors import Internal, LockstepError, Malformed, QueueFull, ShuttingDown
-from lockstep.order import Bundle
+from lockstep.order import Bundle, Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height
 from lockstep.v1 import sequencer_pb2
 from sequencer.client.messages import bundle_message, read_error
-from sequencer.client.records import Placement
 from sequencer.submissions import Submissions
 from tests.unit.sequencer.chain import bundle
 

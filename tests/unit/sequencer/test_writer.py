@@ -19,10 +19,10 @@ from lockstep.errors import (
     TooFarAhead,
     TooManyLiveIds,
 )
+from lockstep.order import Placement
 from lockstep.types import PublicKey
 from sequencer.builder import Proposal
 from sequencer.chain import ChainState
-from sequencer.client.records import Placement
 from sequencer.engine import SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds

@@ -133,3 +133,27 @@ async def test_a_stream_orders_many_and_tells_of_each(tmp_path: Path) -> None:
         payloads = [entry.payload for each in blocks for entry in each.block.entries[ALPHA]]
         assert payloads == [b"payload %d" % number for number in range(500)]
         assert len({height for height, _ in places}) < 100
+
+
+async def test_a_reader_that_stalls_gets_everything_later(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    async with asyncio.timeout(30), Process(home) as process, process.client() as client:
+        time_ms = await client.time_ms()
+        following = client.follow(
+            tip=home.start, namespaces=(ALPHA,), sequencer_key=lambda _: home.genesis.sequencer
+        )
+        first = await anext(following)
+        # Far more than connections hold, while it does not read.
+        big = [bundle(*[bytes([number]) * 65_536] * 4, time_ms=time_ms) for number in range(60)]
+        async with client.stream() as stream:
+            ordered = await asyncio.gather(*(stream.submit(each, timeout_ms=25_000) for each in big))
+        newest = max(each.placement.height for each in ordered)
+        heights, payload_bytes = [first.block.header.height], 0
+        async for followed in following:
+            heights.append(followed.block.header.height)
+            payload_bytes += sum(len(each.payload) for each in followed.block.entries[ALPHA])
+            if heights[-1] >= newest:
+                break
+        await following.aclose()
+        assert heights == [*range(1, len(heights) + 1)]
+        assert payload_bytes == len(big) * 4 * 65_536

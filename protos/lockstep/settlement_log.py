@@ -18,8 +18,8 @@ A header range ends at the latest at the next multiple of the anchor interval, s
 is made at such a multiple, is about a header whose hash is here. One that comes before its header is refused
 with NOT_YET, to be sent again.
 
-The order of checks: layout, same bytes, chain, key, signature, the same statement or one that contradicts it,
-continuity.
+The order of checks: layout, the same statement, chain, key, signature, a statement that contradicts it,
+continuity. So what is there once stays there, whatever became of its key since.
 """
 
 from collections.abc import Iterable, Mapping
@@ -217,9 +217,10 @@ def lookups(log: Log, candidate: Candidate) -> tuple[str, ...]:
 
 def step(log: Log, find: Find, candidate: Candidate) -> Step:
     """Judge an entry and return what becomes of it. Never raises for what an entry says."""
-    same = find(leaf_name(candidate.encoded))
-    if same is not None:
-        return Step(log, same.index)
+    for name in (leaf_name(candidate.encoded), candidate.name):
+        known = find(name)
+        if known is not None and says_the_same(read_candidate(known.entry), candidate):
+            return Step(log, known.index)
     try:
         if log.size == 0:
             return _judge_genesis(log, candidate)
@@ -231,7 +232,7 @@ def step(log: Log, find: Find, candidate: Candidate) -> Step:
             case Evidence() as entry:
                 return _judge_evidence(log, find, candidate, entry)
             case Registration():
-                return _judge_registration(log, find, candidate)
+                return _judge_registration(log, candidate)
             case GenesisEntry():
                 return _judge_genesis(log, candidate)
     except LockstepError as error:
@@ -263,8 +264,6 @@ def _judge_anchored_height(log: Log, find: Find, candidate: Candidate, entry: He
     if known is None:
         reason = f"ends at height {entry.last.header.height}, inside of a range that is anchored already"
         raise Discontinuous(what="header range", reason=reason)
-    if says_the_same(_read(known), candidate):
-        return Step(log, known.index)
     first = _decoded(known.entry, HeaderRange).last
     evidence = Evidence(EvidenceKind.HEADERS, encode_proven_header(first), encode_proven_header(entry.last))
     return _convict(log, find, evidence, what="header")
@@ -300,8 +299,6 @@ def _judge_commitment(log: Log, find: Find, candidate: Candidate, entry: Commitm
     verify_commitment(entry)
     known = find(candidate.name)
     if known is not None:
-        if says_the_same(_read(known), candidate):
-            return Step(log, known.index)
         evidence = Evidence(EvidenceKind.COMMITMENTS, known.entry, candidate.encoded)
         return _convict(log, find, evidence, what="commitment")
     _verify_about_anchored(log, find, entry)
@@ -384,19 +381,15 @@ def _judge_evidence(log: Log, find: Find, candidate: Candidate, entry: Evidence)
         return None if about is None else _anchored_hash(about)
 
     verify_evidence(entry, chain=log.genesis.chain_id, registry=log.registry, header_hash_at=header_hash_at)
-    known = find(candidate.name)
-    return _append(log, candidate) if known is None else Step(log, known.index)
+    return _append(log, candidate)
 
 
-def _judge_registration(log: Log, find: Find, candidate: Candidate) -> Step:
+def _judge_registration(log: Log, candidate: Candidate) -> Step:
     registration = _decoded(candidate.encoded, Registration)
     entry = decode_registry_entry(registration.entry)
     _require_chain(log, entry.change.chain)
     if entry.signed_by != SignedBy.GOVERNANCE:
         raise NotImplementedYet(what="registrations of changes that governance did not sign")
-    known = find(candidate.name)
-    if known is not None and says_the_same(_read(known), candidate):
-        return Step(log, known.index)
     governance = log.registry.now.keys["governance"]
     if not verify(SIGN_REGISTRY, governance, entry.body, entry.signature):
         raise BadSignature(what="registry change", signer=governance.hex())
@@ -480,10 +473,6 @@ def _name_of(encoded: bytes, entry: SettlementEntry) -> str:
         case Registration():
             change = decode_registry_entry(entry.entry).change
             return registration_name(change.subject, change.sequence)
-
-
-def _read(found: Found) -> Candidate:
-    return read_candidate(found.entry)
 
 
 def _decoded(encoded: bytes, kind: type[_Entry]) -> _Entry:

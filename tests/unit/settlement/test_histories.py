@@ -57,7 +57,10 @@ class History:
         self.send(CHAINS[fork].range(first, first + blocks))
 
     def next_commitment(self, name: str, height: int, state: int, register: int) -> None:
-        entry = CHAINS[0].commitment(name, height, self.last.get(name), state=state, register=register)
+        last = self.last.get(name)
+        if last is not None and posted_of(last).commitment.height >= height:
+            last = None
+        entry = CHAINS[0].commitment(name, height, last, state=state, register=register)
         self.send(entry)
         if self.answers[-1][1] == self.judged.log.size - 1:
             self.last[name] = entry

@@ -89,6 +89,13 @@ def test_evidence_that_a_late_registration_spoils_is_not_made() -> None:
     assert judged.log.evidence_count == 0
 
 
+def test_a_register_root_of_a_key_that_counts_no_more_convicts_nobody() -> None:
+    judged, chain = Judged(), Chain()
+    judged.give_all([chain.range(1, 4), chain.commitment("b0", 4, register=9), attesters("b1", effective=2)])
+    judged.give_all([chain.commitment("a0", 4)])
+    assert judged.log.evidence_count == 0
+
+
 def test_a_registration_is_there_once_wherever_it_is_said_to_be_ordered() -> None:
     judged = Judged()
     judged.give_all([attesters("b1", effective=8)])

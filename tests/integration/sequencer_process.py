@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -151,6 +152,14 @@ class Process:
         """Give a client of it."""
         async with SequencerClient(self.address, self.home.genesis) as client:
             yield client
+
+
+def free_port() -> int:
+    """Return a port that nobody has, for a process that must be found again after its restart."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def bundle(*payloads: bytes, time_ms: int, window_ms: int = 30_000, namespace: Namespace = ALPHA) -> Bundle:

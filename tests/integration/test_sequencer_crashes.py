@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -26,6 +25,7 @@ from tests.integration.sequencer_process import (
     Process,
     bundle,
     follow_until,
+    free_port,
     make_home,
 )
 
@@ -44,13 +44,6 @@ POINTS = (
     "sequencer.submit.before_ack",
 )
 """Every point that one block passes, in order."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Load:

@@ -317,6 +317,8 @@ async def test_the_same_key_means_the_same_request(path: Path) -> None:
         with pytest.raises(Conflict):
             await rig.propose(TERMS, key=b"third", policy=RevealPolicy.DELEGATED, preimage=PREIMAGE)
     async with running(path, order) as rig:
+        with pytest.raises(Conflict):
+            await rig.propose(make_terms(1), key=b"k")
         assert await rig.propose(TERMS, key=b"k") == first
         order.pass_time(decode_terms(TERMS).lock_by_ms)
         await rig.until_phase(SWAP_ID, SwapPhase.LAPSED)

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import structlog
 
-from bridge import storage
+from bridge import storage, watching
 from bridge.client import BridgeClient, LegState, RevealPolicy, SwapPhase, SwapView
 from bridge.client.views import parse_swap
 from bridge.service import NAME
@@ -237,6 +237,28 @@ async def test_watching_from_the_start_and_from_a_number(path: Path) -> None:
             assert (await anext(changes)).phase is SwapPhase.LOCKED
 
 
+async def test_one_stream_goes_on_from_page_to_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "PAGE_CHANGES", 2)
+    async with served(path, started()) as (rig, address):
+        channel = connect(address, ClientSettings())
+        stub: Any = bridge_pb2_grpc.BridgeStub(channel)
+        call = stub.WatchSwaps(bridge_pb2.WatchSwapsRequest(from_sequence=FIRST_SEQUENCE))
+        for number in range(5):
+            await rig.propose(make_terms(number))
+        seen: list[int] = []
+        async with asyncio.timeout(DEADLINE_S):
+            while len(seen) < 7:
+                response = await call.read()
+                seen += [swap.sequence for swap in response.swaps]
+                assert response.next_sequence == seen[-1] + 1
+                if len(seen) == 5:
+                    await rig.propose(make_terms(5))
+                    await rig.propose(make_terms(6))
+        assert seen == list(range(FIRST_SEQUENCE, FIRST_SEQUENCE + 7))
+        call.cancel()
+        await channel.close()
+
+
 async def test_a_watcher_that_is_behind_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "CHANGES_KEPT", 3)
     order = started()
@@ -283,14 +305,14 @@ async def test_a_watcher_survives_a_restart(path: Path) -> None:
                     if view.phase is SwapPhase.LOCKED:
                         return
 
-        watching = asyncio.create_task(watch())
+        watcher = asyncio.create_task(watch())
         async with asyncio.timeout(DEADLINE_S):
             await five.wait()
     order.attest(SWAP_ID, 0)
     async with served(path, order, port=port):
         order.attest(SWAP_ID, 1)
         async with asyncio.timeout(DEADLINE_S):
-            await watching
+            await watcher
     assert [view.sequence for view in seen] == list(range(FIRST_SEQUENCE, FIRST_SEQUENCE + 7))
     await client.close()
 
@@ -458,7 +480,8 @@ async def test_no_log_line_tells_a_preimage(
             raise RuntimeError(len(PREIMAGE.reveal()))
         except RuntimeError:
             structlog.get_logger().exception("defect", sendings=repr(rig.coordinator.book.sendings()))
-    logged = out.getvalue()
+    # Renderers escape what a repr has escaped already.
+    logged = out.getvalue().replace("\\\\", "\\")
     assert "shown" in logged
     raw = PREIMAGE.reveal()
     for shape in (raw.hex(), raw.hex().upper(), base64.b64encode(raw).decode(), repr(raw)[2:-1]):

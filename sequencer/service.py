@@ -170,7 +170,8 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         """Return where a bundle stands. Raises NotFound, NeverOrdered or HistoryPruned."""
         # Read before the search: what comes later is beyond the window, or is no part of the answer.
         head, first = self._feed.head, self._engine.first_height
-        placement = await self._engine.find(bundle_id, valid_until_ms)
+        # Memory needs no window, so that a wrong one does not hide what was ordered just now.
+        placement = self._writer.find(bundle_id) or await self._engine.find(bundle_id, valid_until_ms)
         if placement is not None and first <= placement.height <= self._feed.height:
             return placement
         if first > 1 and not await self._covers_window(first, valid_until_ms):

@@ -99,7 +99,7 @@ class Writer:
         NotReady or ShuttingDown; Expired, TooFarAhead; TooManyLiveIds; QueueFull. The future may fail with
         Expired or ShuttingDown.
         """
-        known = self._find(bundle.bundle_id)
+        known = self._known(bundle.bundle_id)
         if known is not None:
             return known
         if self._refusal is not None:
@@ -119,6 +119,10 @@ class Writer:
         self._queue_bytes += size_bytes
         self._work.set()
         return answer
+
+    def find(self, bundle_id: BundleId) -> Placement | None:
+        """Return where a bundle stands, if its window is still open."""
+        return self._live.find(bundle_id)
 
     def refuse(self, refusal: ReadOnly | NotReady | ShuttingDown) -> None:
         """Order nothing from now on; a block that the engine has is finished."""
@@ -205,7 +209,7 @@ class Writer:
             FAILPOINTS.reach(BEFORE_ACK)
             self._answers.pop(placement.bundle_id).set_result(placement)
 
-    def _find(self, bundle_id: BundleId) -> "asyncio.Future[Placement] | None":
+    def _known(self, bundle_id: BundleId) -> "asyncio.Future[Placement] | None":
         answer = self._answers.get(bundle_id)
         if answer is not None:
             return answer

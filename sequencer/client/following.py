@@ -57,9 +57,8 @@ async def follow(
         wait_ms = backoff.wait_ms(
             min(failures, 32), None if error is None else error.retry_after_ms, randomness
         )
-        log.info(
-            "stream_resumes", peer=peer, height=tip.height + 1, reason=str(error), wait_ms=round(wait_ms)
-        )
+        reason = "it ended" if error is None else str(error)
+        log.info("stream_resumes", peer=peer, height=tip.height + 1, reason=reason, wait_ms=round(wait_ms))
         await asyncio.sleep(wait_ms / 1_000)
 
 

@@ -148,6 +148,16 @@ def test_another_governance_key_governs_once_it_is_in_force() -> None:
     judged.give_all([chain.range(1, 4), attesters("b1", effective=8, key="next", height=5)])
 
 
+def test_late_registrations_take_effect_at_once_in_whatever_order_they_come() -> None:
+    judged, chain = Judged(), Chain()
+    judged.give_all([chain.range(1, 4), chain.range(5, 8)])
+    governance = registration(RotateKey(key_of("next").public_key), subject="governance", effective=7)
+    judged.give_all([governance, attesters("b1", effective=2, key="next"), rotation("other", 4, key="next")])
+    assert [since for since, _ in judged.log.registry.timeline] == [0, 7, 7, 7]
+    assert judged.log.registry.sequencer_key_at(6) == key_of("sequencer").public_key
+    assert judged.log.registry.sequencer_key_at(7) == key_of("other").public_key
+
+
 def test_leaving_has_no_effect_here() -> None:
     """It depends on log time, of which the log knows too little."""
     judged, chain = Judged(), Chain()

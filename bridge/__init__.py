@@ -1,1 +1,16 @@
-"""The bridge: quotes, driving swaps, receipts and the traders' client; beside it the settlement log."""
+"""The bridge: assembling and driving swaps, and the traders' client; beside it the settlement log.
+
+| module | what it owns |
+|---|---|
+| `phases` | the table of a swap's phases, and what follows from each for people |
+| `swap` | the rules of driving one swap, pure |
+| `requests` | what traders ask, read and checked, pure |
+| `calls`, `blocks` | what a trader's command, and what a block, does to the swaps |
+| `book`, `storage`, `reading` | what is known now, how it is written, how it is read |
+| `coordinator`, `senders`, `order` | the tasks, and the seam to the sequencer |
+| `service`, `watching`, `streams`, `messages`, `history` | the gRPC service |
+| `client` | for traders: the service's client, and the trader's own half |
+
+A trader's swap goes down that list: a call becomes a command, the command changes the swap, what is to be
+sent is durable with it, a sender sends it, and a block that comes back decides.
+"""

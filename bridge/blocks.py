@@ -96,7 +96,8 @@ class _Block:
     def take_in(self) -> list[Resolution]:
         block = self.followed.block
         self.entries = {entry.index: entry for entry in block.entries[SWAP_NAMESPACE]}
-        self.book.register, events = apply_block(self.book.register, input_of(block))
+        register, events = apply_block(self.book.register, input_of(block))
+        self.book.advance(register)
         self._find_ours()
         for event in events:
             match event:

@@ -85,11 +85,17 @@ class Book:
         self.unordered_count = sum(swap.phase in UNORDERED for swap in self.live.values())
         """Swaps that are not in the order yet."""
         self._next_number = loaded.next_number
-        self._written: Register | None = None if loaded.is_new else loaded.register
+        self._register_rows = dict(rows(None, loaded.register)) if loaded.is_new else {}
         self._addresses: dict[BundleId, Address] = {}
         self._alarms: list[tuple[int, SwapId]] = []
         for swap in self.live.values():
             self._index(None, swap)
+
+    def advance(self, register: Register) -> None:
+        """Take in the register after the next block."""
+        self._register_rows.update(rows(self.register, register))
+        self.register = register
+        self.batch.blocks += 1
 
     def new_number(self) -> int:
         """Return the number of a new swap."""
@@ -152,8 +158,7 @@ class Book:
 
     def statements(self) -> Iterator[Statement]:
         """Yield what the next transaction writes: the register, all that changed, what is forgotten."""
-        if self._written is not self.register:
-            yield from storage.register_statements(rows(self._written, self.register))
+        yield from storage.register_statements(self._register_rows.items())
         changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
         yield from storage.swap_statements(changed)
         yield from self.batch.rows.items()
@@ -167,7 +172,7 @@ class Book:
                 del self.live[swap_id]
         self.durable_sequence = self.next_sequence
         self.first_sequence = max(self.first_sequence, self.next_sequence - storage.CHANGES_KEPT)
-        self._written = self.register
+        self._register_rows = {}
         self.batch = Batch()
         return effects
 

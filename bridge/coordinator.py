@@ -198,7 +198,6 @@ class Coordinator:
             if over is not None:
                 cold[swap_id] = over
         self._resolutions += follow_block(self.book, followed, cold)
-        self.book.batch.blocks += 1
 
     def _settle(self, bundle_id: BundleId, refusal: LockstepError | None) -> None:
         """Take note of an answer of the sequencer; what is in `_swap` is seen in the order instead."""

@@ -1,7 +1,8 @@
 """Propose, Accept, Reveal and Cancel for many swaps on one stream.
 
-Owns the correlation of items and answers, and the bound on items at a time. An item is done by the same code
-as the call of its name; its error travels in-band and the stream goes on.
+Owns the correlation of items and answers, and the bound on items that are not answered: a client that reads
+no answers is not read from either. An item is done by the same code as the call of its name; its error
+travels in-band and the stream goes on. What is no error but a defect ends the stream, as it would the call.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from lockstep.v1 import bridge_pb2
 from sequencer.client.messages import error_message
 
 ITEMS_MAX: Final = 256
-"""Items of one message, and items of one stream that are worked on at a time."""
+"""Items of one message, and items of one stream that are worked on, or answered and not read, at a time."""
 
 
 class Handlers(Protocol):
@@ -47,6 +48,7 @@ class SwapItems:
         self._slots = asyncio.Semaphore(ITEMS_MAX)
         self._outcomes: asyncio.Queue[bridge_pb2.SwapStreamOutcome | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
 
     async def responses(
         self, requests: AsyncIterator[bridge_pb2.SwapStreamRequest]
@@ -56,6 +58,8 @@ class SwapItems:
         try:
             while (outcome := await unless_stopping(self._stopping, self._outcomes.get())) is not None:
                 yield bridge_pb2.SwapStreamResponse(outcomes=[outcome])
+                # Only now: whoever does not read is not read from.
+                self._slots.release()
             await reading
         finally:
             for task in (reading, *self._tasks):
@@ -73,7 +77,7 @@ class SwapItems:
                     await self._slots.acquire()
                     task = asyncio.create_task(self._do(item))
                     self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+                    task.add_done_callback(self._finished)
             await asyncio.gather(*self._tasks)
         finally:
             self._outcomes.put_nowait(None)
@@ -94,6 +98,4 @@ class SwapItems:
                     raise Malformed(what="SwapStreamItem", field="request", reason="is missing")
         except LockstepError as error:
             outcome.error.CopyFrom(error_message(error))
-        finally:
-            self._slots.release()
         self._outcomes.put_nowait(outcome)

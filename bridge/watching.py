@@ -62,6 +62,14 @@ class Watch:
 
     async def _standing(self, before: int) -> AsyncIterator[bridge_pb2.WatchSwapsResponse]:
         """Yield how swaps stand, in order of their last change, those left out that change meanwhile."""
+        if self._swap_ids:
+            found = [await self._views.swap(swap_id) for swap_id in self._swap_ids]
+            asked = [swap for swap in found if swap is not None and swap.sequence < before]
+            asked.sort(key=lambda swap: swap.sequence)
+            for start in range(0, len(asked), PAGE_CHANGES):
+                if response := self._response(asked[start : start + PAGE_CHANGES]):
+                    yield response
+            return
         after = 0
         while page := await self._views.standing(after, before, PAGE_CHANGES):
             after = page[-1].sequence

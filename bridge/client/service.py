@@ -25,7 +25,7 @@ from bridge.client.views import (
 )
 from deploy.node.client import Backoff, CallMethod, ClientSettings, connect, error_from_rpc, retrying
 from deploy.node.logs import Secret
-from lockstep.errors import LockstepError, Malformed, Pruned, TimedOut, WrongChain
+from lockstep.errors import LockstepError, Malformed, NotYet, Pruned, TimedOut, WrongChain
 from lockstep.genesis import Genesis
 from lockstep.terms import swap_id_of
 from lockstep.types import ChainId, SwapId
@@ -185,9 +185,9 @@ class BridgeClient:
         """Yield every change of the swaps that are asked for, for ever.
 
         From 0: first how each swap stands now, then every change. Resume with the last `sequence` plus one.
-        A lost connection is made again and the stream resumed. Where the coordinator no longer has the
-        numbers (it prunes, or its database was lost), how each swap stands now comes instead of the missing
-        changes. Raises what is not worth repeating.
+        A lost connection is made again and the stream resumed. Where the coordinator does not have the
+        numbers (it prunes, its database was lost or is an older one), how each swap stands now comes instead
+        of the missing changes. Raises what is not worth repeating.
         """
         attempt = 0
         while True:
@@ -204,7 +204,7 @@ class BridgeClient:
                 error: LockstepError | None = None
             except grpc.aio.AioRpcError as failure:
                 error = error_from_rpc(failure, peer=self._peer)
-                if isinstance(error, Pruned) and from_sequence:
+                if isinstance(error, Pruned | NotYet) and from_sequence:
                     from_sequence = 0
                     continue
                 if not error.retryable:

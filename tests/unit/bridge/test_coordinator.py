@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge import storage
 from bridge.client import AbortReason, LegState, RevealPolicy, SwapPhase
 from deploy.node.logs import Secret
 from lockstep import limits
@@ -658,3 +659,22 @@ async def test_an_opening_that_the_register_ignored_lapses(
         assert not rig.coordinator.book.live[SWAP_ID].sendings
         order.pass_time(decode_terms(TERMS).lock_by_ms)
         await rig.until_phase(SWAP_ID, SwapPhase.LAPSED)
+
+
+async def test_what_lapsed_is_forgotten_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "LAPSED_KEPT_MS", 10_000)
+    order = started()
+    async with running(path, order) as rig:
+        await rig.propose(TERMS, key=b"k")
+        swap_id = await opened(rig, make_terms(1))
+        order.pass_time(decode_terms(TERMS).lock_by_ms)
+        await rig.until_phase(SWAP_ID, SwapPhase.LAPSED)
+        order.pass_time(order.time_ms + 10_001)
+        await rig.until_followed()
+        await rig.propose(make_terms(2, time_ms=order.time_ms))
+        assert await rig.views.swap(SWAP_ID) is None
+        for table in ("proposals", "events"):
+            rows = await rig.database.read(f"SELECT * FROM {table} WHERE swap_id = ?", (SWAP_ID,))
+            assert rows == []
+        # What the order decided is remembered.
+        assert (await rig.swap(swap_id)).phase is SwapPhase.ABORTED

@@ -103,7 +103,7 @@ async def test_nothing_new_is_signed_for_what_is_there(tmp_path: Path) -> None:
 
 async def test_entries_of_one_batch_are_judged_behind_each_other(tmp_path: Path) -> None:
     """Names that a batch takes are known within it; so is the registry after a registration."""
-    action = SetAttesters(AttesterSet(2, tuple(key_of(name).public_key for name in ("b1", "b2"))))
+    action = SetAttesters(AttesterSet(2, tuple(key_of(name).public_key for name in ("b1", "b2", "b3"))))
     change = registration(action, subject="beta", effective=2)
     commitments = [CHAIN.commitment(name, 4, rollup="beta") for name in ("b1", "b2")]
     async with opened(tmp_path) as log:

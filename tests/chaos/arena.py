@@ -7,7 +7,7 @@ as it is, for a person to look at, and the next case gets a new one.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -164,8 +164,9 @@ class Arena:
                 self.balances[taker, rollup] += amount
         await self._verify_order(before)
         await self._verify_swap(view)
-        await self._verify_value(view.decided_height)
-        await self._verify_states(view.decided_height)
+        height = max(view.decided_height, await self._repeat())
+        await self._verify_value(height)
+        await self._verify_states(height)
         if log:
             nodes = {rollup: self.clients.nodes[name] for rollup, name in ATTESTER_OF.items()}
             genesis = self.devnet.network.genesis
@@ -183,7 +184,17 @@ class Arena:
             tip=before, namespaces=(), sequencer_key=lambda _: genesis.sequencer
         )
         assert (await anext(blocks)).block.header.height == before.height + 1
-        await blocks.aclose()  # type: ignore[attr-defined]
+        await blocks.aclose()
+
+    async def _repeat(self) -> int:
+        """Send again what was acknowledged, which must do nothing; return the height of that."""
+        bundle, ordered = self.acknowledged[-1]
+        assert await self.clients.sequencer.submit(bundle) == ordered, (
+            "the same bundle gets its first receipt"
+        )
+        # In another bundle the order takes it, and the rollup has to know it again.
+        copy = replace(bundle, valid_until_ms=bundle.valid_until_ms + 1)
+        return (await self.clients.sequencer.submit(copy)).placement.height
 
     async def _verify_swap(self, view: SwapView) -> None:
         """Both legs ended as the order decided, on every node."""

@@ -26,7 +26,6 @@ POINTS = (
     ("sequencer", "sequencer.block.recorded=kill@6"),
     ("sequencer", "sequencer.block.signed=kill@5"),
     ("sequencer", "sequencer.block.published=kill@6"),
-    ("sequencer", "sequencer.anchor.before_send=kill@1"),
     ("sequencer", "sequencer.anchor.sent=kill@1"),
     ("alpha-0", "rollup.attest.before_send=kill@1"),
     ("alpha-0", "rollup.attest.sent=kill@1"),
@@ -34,23 +33,18 @@ POINTS = (
     ("beta-0", "rollup.block.committed=kill@5"),
     ("beta-0", "rollup.attest.before_send=kill@1"),
     ("beta-0", "rollup.attest.sent=kill@1"),
-    ("beta-0", "rollup.commitment.before_store=kill@1"),
     ("beta-0", "rollup.commitment.stored=kill@1"),
-    ("beta-0", "rollup.commitment.before_send=kill@1"),
     ("beta-0", "rollup.commitment.sent=kill@1"),
     ("bridge", "bridge.proposal.persisted=kill@1"),
     ("bridge", "bridge.accept.persisted=kill@1"),
     ("bridge", "bridge.accept.persisted=kill@2"),
-    ("bridge", "bridge.bundle.persisted=kill@1"),
     ("bridge", "bridge.bundle.before_send=kill@1"),
     ("bridge", "bridge.bundle.sent=kill@1"),
     ("bridge", "bridge.batch.before_commit=kill@4"),
     # Blocks with something for it: the opening's, then an attestation's.
     ("bridge", "bridge.block.persisted=kill@2"),
-    ("bridge", "bridge.reveal.persisted=kill@1"),
     ("bridge", "bridge.reveal.before_send=kill@1"),
     ("bridge", "bridge.reveal.sent=kill@1"),
-    ("settlement", "settlement.append.before_commit=kill@1"),
     ("settlement", "settlement.append.committed=kill@1"),
     # The first checkpoint is made at the start.
     ("settlement", "settlement.checkpoint.stored=kill@2"),
@@ -61,7 +55,9 @@ POINTS = (
 REVIVAL_S_MAX = 30
 
 
-@pytest.mark.parametrize(("killed", "point"), POINTS, ids=[point.replace("=kill", "") for _, point in POINTS])
+@pytest.mark.parametrize(
+    ("killed", "point"), POINTS, ids=[f"{killed}-{point.replace('=kill', '')}" for killed, point in POINTS]
+)
 async def test_kill_at(arenas: Arenas, killed: str, point: str) -> None:
     async with arenas.case() as arena:
         before = await arena.tip()

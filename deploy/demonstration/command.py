@@ -85,7 +85,8 @@ async def _run(folder: Path, report: Report, narrator: Narrator) -> None:
     async with running(network, say=narrator.waiting) as devnet, connected(network) as clients:
         for name, port in network.ports.items():
             narrator.line(f"{name}: process {devnet.pid(name)}, port {port}")
-        await Story(devnet, Market(network, clients), report, narrator).tell()
+        story = Story(devnet, Market(network, clients), report, narrator)
+        await devnet.watched(story.tell())
 
 
 def _explain(failure: BaseException) -> str:

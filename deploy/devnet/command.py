@@ -40,22 +40,8 @@ async def _run(network: Network) -> None:
             _CONSOLE.print(_table(devnet))
             _CONSOLE.print(f"keys of roles and traders: {network.folder / 'keys'}", soft_wrap=True)
             _CONSOLE.print("Ctrl-C stops it; the same command continues it.")
-            await _until(stopping, devnet)
+            await devnet.watched(stopping.wait())
             status.start()
-
-
-async def _until(stopping: asyncio.Event, devnet: Devnet) -> None:
-    """Wait until somebody asks to stop. Raises DevnetFailed if a process ends before."""
-    stop, end = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(devnet.first_ended())
-    try:
-        await asyncio.wait((stop, end), return_when=asyncio.FIRST_COMPLETED)
-        if not stop.done():
-            name = end.result()
-            raise devnet.failure(name, f"ended by itself with exit code {await devnet.ended(name)}")
-    finally:
-        stop.cancel()
-        end.cancel()
-        await asyncio.gather(stop, end, return_exceptions=True)
 
 
 def _table(devnet: Devnet) -> Table:

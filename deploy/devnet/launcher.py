@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from deploy.devnet.network import PROCESSES, Network, ProcessKind
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
@@ -29,6 +29,8 @@ STOP_MS_MAX: Final = 10_000
 _KIND_OF: Final = {kind.name: kind for kind in PROCESSES}
 _TAIL_LINES: Final = 25
 _GUARD: Final = Path(__file__).with_name("guard.py")
+
+_Result = TypeVar("_Result")
 
 Say = Callable[[str], None]
 """Is told, in words, what is going on."""
@@ -75,6 +77,8 @@ class Devnet:
         """The folder that they run in."""
         self._group = group
         self._processes: dict[str, Process] = {}
+        self._ended_by_us: set[int] = set()
+        self._started = asyncio.Event()
 
     async def start(self, name: str, *, failpoints: str = "") -> Mapping[str, object]:
         """Start a process that does not run, and return what it says when it is ready.
@@ -85,6 +89,8 @@ class Devnet:
         assert not self.is_running(name), f"{name} runs already"
         process = await self._spawn(_KIND_OF[name], failpoints)
         self._processes[name] = process
+        self._started.set()
+        self._started = asyncio.Event()
         assert process.stdout is not None, "it was made with a pipe"
         try:
             async with asyncio.timeout(START_MS_MAX / 1_000):
@@ -101,6 +107,7 @@ class Devnet:
     async def kill(self, name: str) -> None:
         """SIGKILL a process, paused or not, and wait until it is gone. Nothing if it is gone already."""
         process = self._processes[name]
+        self._ended_by_us.add(process.pid)
         if process.returncode is None:
             process.kill()
         await process.wait()
@@ -108,6 +115,7 @@ class Devnet:
     async def terminate(self, name: str) -> int:
         """SIGTERM a process and return its exit code; SIGKILL it after STOP_MS_MAX."""
         process = self._processes[name]
+        self._ended_by_us.add(process.pid)
         if process.returncode is None:
             process.send_signal(signal.SIGCONT)
             process.terminate()
@@ -136,20 +144,38 @@ class Devnet:
         """Wait until a process ends and return its exit code, or minus the signal that killed it."""
         return await self._processes[name].wait()
 
-    async def first_ended(self) -> str:
-        """Wait until some process that runs now ends, and return its name."""
-        waits = {
-            asyncio.ensure_future(process.wait()): name
-            for name, process in self._processes.items()
-            if process.returncode is None
-        }
+    async def watched(self, work: Awaitable[_Result]) -> _Result:
+        """Return what `work` returns, unless a process that nobody here ended does so: then DevnetFailed."""
+        working, ending = asyncio.ensure_future(work), asyncio.ensure_future(self._first_ended())
         try:
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                name = ending.result()
+                raise self.failure(name, f"ended by itself with exit code {await self.ended(name)}")
+            return working.result()
         finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-        return next(waits[wait] for wait in done)
+            working.cancel()
+            ending.cancel()
+            await asyncio.gather(working, ending, return_exceptions=True)
+
+    async def _first_ended(self) -> str:
+        """Wait until a process ends that nobody here ended, and return its name."""
+        while True:
+            names = {
+                asyncio.ensure_future(process.wait()): name
+                for name, process in self._processes.items()
+                if process.pid not in self._ended_by_us
+            }
+            started = asyncio.ensure_future(self._started.wait())
+            try:
+                done, _ = await asyncio.wait((*names, started), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in (*names, started):
+                    wait.cancel()
+                await asyncio.gather(*names, started, return_exceptions=True)
+            for name in (names[wait] for wait in done if wait in names):
+                if self.pid(name) not in self._ended_by_us:
+                    return name
 
     def is_running(self, name: str) -> bool:
         """Answer whether a process was started and has not ended."""

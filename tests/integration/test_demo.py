@@ -1,6 +1,10 @@
 """The demo, end to end, as `./deploy/demo` runs it after setting up."""
 
 import json
+import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +62,24 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
     kept = Path(done.stdout.rpartition("are in ")[2].strip())
     assert (kept / "genesis.json").exists()
     assert (kept / "logs" / "beta-0.log").stat().st_size > 0
+    shutil.rmtree(kept)
+
+
+def test_a_process_that_dies_ends_the_demo_and_is_named(tmp_path: Path) -> None:
+    command = (sys.executable, "-P", "-m", "deploy.demonstration", "--json", str(tmp_path / "found.json"))
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if named := re.search(r"bridge: process (\d+)", line):
+                os.kill(int(named[1]), signal.SIGKILL)
+                break
+        shown = process.stdout.read()
+    assert process.returncode == 1
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["ok"] is False
+    assert "bridge ended by itself with exit code -9" in found["error"]
+    assert "Not all of it held" in shown
+    shutil.rmtree(Path(shown.rpartition("are in ")[2].strip()))
 
 
 def test_help_tells_the_options_and_the_layout_of_the_file(tmp_path: Path) -> None:

@@ -53,13 +53,19 @@ class SwapItems:
     async def responses(
         self, requests: AsyncIterator[bridge_pb2.SwapStreamRequest]
     ) -> AsyncIterator[bridge_pb2.SwapStreamResponse]:
-        """Yield outcomes as they come. Raises Malformed for too many items, ShuttingDown at the end."""
+        """Yield outcomes as they come.
+
+        Raises Malformed for too many items, ShuttingDown at the end, and whatever an item raises that is no
+        expected error: a defect ends the stream, whether or not the client goes on.
+        """
         reading = asyncio.create_task(self._read(requests))
         try:
             while (outcome := await unless_stopping(self._stopping, self._outcomes.get())) is not None:
                 yield bridge_pb2.SwapStreamResponse(outcomes=[outcome])
                 # Only now: whoever does not read is not read from.
                 self._slots.release()
+            if self._failure is not None:
+                raise self._failure
             await reading
         finally:
             for task in (reading, *self._tasks):
@@ -80,6 +86,12 @@ class SwapItems:
                     task.add_done_callback(self._finished)
             await asyncio.gather(*self._tasks)
         finally:
+            self._outcomes.put_nowait(None)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failure = failure
             self._outcomes.put_nowait(None)
 
     async def _do(self, item: bridge_pb2.SwapStreamItem) -> None:

@@ -14,7 +14,7 @@ class Narrator:
     def __init__(self, console: Console) -> None:
         """Talk to `console`; time counts from now."""
         self._console = console
-        self._status = console.status("")
+        self._status = console.status("", spinner="line")
         self._started_s = time.monotonic()
 
     def __enter__(self) -> Self:

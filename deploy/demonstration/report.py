@@ -46,7 +46,7 @@ class Movement:
     """Base units."""
 
     def __str__(self) -> str:
-        return f"{in_units(self.amount)} {self.asset}: {self.sender} → {self.recipient}"
+        return f"{in_units(self.amount)} {self.asset}: {self.sender} -> {self.recipient}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def show(report: Report, console: Console) -> None:
         )
     checks = Table("", "check", "how it was seen", title="What was checked", title_justify="left")
     for check in report.checks:
-        checks.add_row("[green]✓" if check.ok else "[red]✗", escape(check.name), escape(check.detail))
+        checks.add_row("[green]ok" if check.ok else "[red]FAILED", escape(check.name), escape(check.detail))
     for table in (swaps, checks):
         if table.row_count:
             console.print(table)

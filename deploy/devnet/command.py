@@ -34,7 +34,7 @@ async def _run(network: Network) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    with _CONSOLE.status("starting") as status:
+    with _CONSOLE.status("starting", spinner="line") as status:
         async with running(network, say=status.update) as devnet:
             status.stop()
             _CONSOLE.print(_table(devnet))

@@ -87,9 +87,9 @@ def test_what_is_shown_names_swaps_checks_and_the_verdict() -> None:
     show(replace(good(), checks=[replace(CHECK, ok=False, detail="[x] missing")]), console)
     shown = console.export_text()
     for told in (
-        "500.05 gold: alice → bob",
+        "500.05 gold: alice -> bob",
         "COMMITTED",
-        "✗",
+        "FAILED",
         "[x] missing",
         "Not all of it held, in 1.5 s.",
     ):

@@ -102,10 +102,12 @@ async def test_ctrl_c_stops_all_and_the_same_command_continues(tmp_path: Path) -
     assert heights[1] > heights[0]
 
 
-async def test_nothing_outlives_a_launcher_that_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_one_paused", [False, True])
+async def test_nothing_outlives_a_launcher_that_was_killed(tmp_path: Path, is_one_paused: bool) -> None:
     with devnet_up(tmp_path / "network") as process:
         network = open_network(tmp_path / "network")
-        os.kill(int((network.data_folder("beta-0") / "lock").read_text()), signal.SIGSTOP)
+        if is_one_paused:
+            os.kill(int((network.data_folder("beta-0") / "lock").read_text()), signal.SIGSTOP)
         process.kill()
         await all_let_go(network)
 

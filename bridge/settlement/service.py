@@ -123,7 +123,7 @@ class SettlementService(settlement_pb2_grpc.SettlementServicer):
         while True:
             newest = await unless_stopping(self._stopping, self._feed.beyond(next_index))
             if newest.refusal is not None and next_index >= self._tree.size:
-                raise newest.refusal
+                raise newest.refusal.with_traceback(None)
             entries = await self._store.page(next_index, newest.checkpoint.size)
             yield settlement_pb2.StreamEntriesResponse(
                 first_index=next_index, entries=entries, checkpoint=newest.note
@@ -157,7 +157,7 @@ class SettlementService(settlement_pb2_grpc.SettlementServicer):
         if size > newest.checkpoint.size:
             raise NotYet(height=size, newest=newest.checkpoint.size)
         if newest.refusal is not None and size > self._tree.size:
-            raise newest.refusal
+            raise newest.refusal.with_traceback(None)
         return size
 
     async def _header(self, newest: Published, height: int) -> Found:

@@ -108,7 +108,8 @@ class Writer:
         Raises `ReadOnly`, `QueueFull`; what ended the writer, if it has ended.
         """
         if self._refusal is not None:
-            raise self._refusal
+            # Raised many times: the traceback of the times before must not pile up on it.
+            raise self._refusal.with_traceback(None)
         if self._failure is not None:
             raise self._failure
         if self._queue.qsize() >= self._entries_max:

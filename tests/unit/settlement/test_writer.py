@@ -169,8 +169,12 @@ async def test_a_refusal_leaves_everything_as_it_is(tmp_path: Path) -> None:
         await log.run_to_the_end()
         note = log.feed.newest.note
     async with opened(tmp_path, refusal=refusal) as log:
-        with pytest.raises(ReadOnly):
+        with pytest.raises(ReadOnly) as first:
             log.submit(RANGES[2])
+        frames = len(first.traceback)
+        with pytest.raises(ReadOnly) as second:
+            log.submit(RANGES[2])
+        assert len(second.traceback) == frames, "what is raised for ever gathers no tracebacks"
         assert (log.feed.newest.note, log.feed.newest.refusal) == (note, refusal)
 
 

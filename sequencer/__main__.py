@@ -92,9 +92,10 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
         writer = await _make_writer(settings, start, ledger, engine, feed, chain)
         if loss is not None:
             _refuse(writer, loss)
-        elif is_new and settings.settlement is not None:
-            # It may have lost everything, which only the log can tell.
-            writer.refuse(NotReady(reason="a new sequencer asks the settlement log first"))
+        elif settings.settlement is not None:
+            # It may have lost everything, or be an older copy of itself: only the log can tell.
+            who = "a new sequencer" if is_new else "a sequencer that starts"
+            writer.refuse(NotReady(reason=f"{who} asks the settlement log first"))
         async with asyncio.TaskGroup() as tasks:
             anchoring = None
             if settings.settlement is not None:
@@ -126,7 +127,9 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
                 settings.server, register=service.register, service_names=(NAME,), stopping=stopping
             ) as server:
                 tasks.create_task(writer.run())
-                anchor_task = None if anchoring is None else tasks.create_task(anchoring.run())
+                asking = [] if anchoring is None else [tasks.create_task(anchoring.run())]
+                if anchoring is not None and not is_new:
+                    asking.append(tasks.create_task(_order_without(writer, settings.settlement_wait_ms)))
                 await server.set_healthy(healthy=True)
                 announce_ready({"address": server.address, "height": feed.height})
                 try:
@@ -135,8 +138,8 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
                     feed.close()
             # Every call is answered: nobody waits for the writer any more.
             writer.stop()
-            if anchor_task is not None:
-                anchor_task.cancel()
+            for task in asking:
+                task.cancel()
 
 
 async def _make_writer(
@@ -174,6 +177,14 @@ def _check_key(chain: ChainState, key: PublicKey) -> None:
             f"the key {key.hex()} is not this chain's, whose sequencer is {chain.next_key.hex()}; "
             "name the file of that key"
         )
+
+
+async def _order_without(writer: Writer, wait_ms: int) -> None:
+    """Order without the settlement log's word once it had time to answer: its outage is none of ours."""
+    await asyncio.sleep(wait_ms / 1_000)
+    if isinstance(writer.refusal, NotReady):
+        structlog.get_logger().warning("ordering_unasked", waited_ms=wait_ms)
+    writer.allow()
 
 
 def _refuse(writer: Writer, loss: ReadOnly) -> None:

@@ -1,8 +1,8 @@
 """Anchoring: putting the chain's headers into the settlement log, and learning from it what we forgot.
 
 Owns the task that does it. It remembers nothing: where to go on is what the log says. An outage of the log
-delays anchors and nothing else. A log that holds headers which this sequencer does not have proves that it
-lost something: then it must not order.
+delays anchors, a start for as long as the settings say, and nothing else. A log that holds headers which this
+sequencer does not have proves that it lost something: then it must not order.
 """
 
 import asyncio

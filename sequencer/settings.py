@@ -31,6 +31,11 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     settlement_client: ClientSettings = ClientSettings()
     """How to reach it."""
 
+    settlement_wait_ms: Annotated[int, msgspec.Meta(ge=0, le=3_600_000)] = 3_000
+    """How long a start waits for the log's answer whether this data folder is an older copy, which would sign
+    two blocks at one height; then it orders without. A sequencer that never signed waits as long as it takes.
+    """
+
     anchor_ms: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)] = 1_000
     """How often headers are anchored, in real time."""
 

@@ -57,7 +57,7 @@ LegName: TypeAlias = tuple[SwapId, int]
 """A swap and the number of a leg."""
 
 NOBODY: Final = PublicKey(bytes(32))
-"""Stands as the signer of bytes that could not be decoded."""
+"""Stands as the signer of bytes that could not be decoded, or that nobody signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +242,18 @@ def _execute(
     for own in entries:
         transaction = own.transaction
         if transaction is None:
-            subject = TransactionId(transaction_hash(rollup.rollup, own.payload))
-            code, signer, method = ReceiptCode.MALFORMED, NOBODY, 0
+            code, method = ReceiptCode.MALFORMED, 0
         else:
-            subject, signer, method = transaction.id, transaction.signer, transaction.method
+            method = transaction.method
             code = _envelope_fault(rollup, time_ms, transaction, is_signed=own.is_signed)
             if code is ReceiptCode.OK:
                 context = Context(rollup.rollup, rollup.register, time_ms, transaction.signer)
                 code = _act(state, handlers, context, transaction)
+        if transaction is None or code is ReceiptCode.BAD_SIGNATURE:
+            # Anybody can spoil a copy: what is said of it must not be said of the transaction itself.
+            subject, signer = TransactionId(transaction_hash(rollup.rollup, own.payload)), NOBODY
+        else:
+            subject, signer = transaction.id, transaction.signer
         receipts.append(TransactionReceipt(height, own.index, subject, code, signer, method))
     return receipts
 

@@ -113,11 +113,12 @@ class TransactionReceipt:
     index: int
     """Its place in the block."""
     subject: TransactionId
-    """Its id; the order's transaction hash if the bytes could not be decoded."""
+    """Its id; the order's transaction hash if the bytes could not be decoded, or are not signed by the signer
+    that they name: anybody can make such a copy, and its receipt is not the transaction's."""
     code: ReceiptCode
     """How it ended."""
     signer: PublicKey
-    """Who signed it; zeros if the bytes could not be decoded."""
+    """Who signed it; zeros if the bytes could not be decoded, or nobody did."""
     method: int
     """The method that it calls, u16; 0 if the bytes could not be decoded."""
 

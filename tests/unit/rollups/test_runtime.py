@@ -17,7 +17,7 @@ from lockstep.transactions import Call, Lock, Method, Transfer, decode_transacti
 from lockstep.types import REGISTRY_NAMESPACE, ChainId, Height, PublicKey, RollupId, SwapId, TransactionId
 from rollups.modules.bank import balance_of
 from rollups.modules.module import Context, Failed, Handler
-from rollups.runtime import apply_block, block_of
+from rollups.runtime import NOBODY, apply_block, block_of
 from rollups.state import Overlay, map_of
 from tests.unit.rollups.chain import (
     ALPHA,
@@ -123,7 +123,14 @@ def test_the_window_is_judged_at_the_block(window_ms: int, code: ReceiptCode) ->
 def test_a_spoiled_signature_or_body(place: int) -> None:
     one = One()
     payment = one.payment()
-    assert one.code(spoiled(payment, place % len(payment))) == ReceiptCode.BAD_SIGNATURE
+    copy = spoiled(payment, place % len(payment))
+    [receipt] = one.send(copy)
+    assert isinstance(receipt, TransactionReceipt)
+    assert receipt.code == ReceiptCode.BAD_SIGNATURE
+    assert receipt.subject == TransactionId(transaction_hash(ALPHA, copy)), (
+        "it does not answer for what it was made of"
+    )
+    assert receipt.signer == NOBODY
     assert one.code(payment) == ReceiptCode.OK, "a spoiled copy does not burn it"
 
 

@@ -88,12 +88,14 @@ class Submissions:
                 self._take(submission)
 
     def _take(self, submission: sequencer_pb2.Submission) -> None:
-        self._in_flight += 1
+        # A defect is not in flight: nobody would wait for its answer but the end of the stream.
         try:
             place = self._submit(read_bundle(submission.bundle))
         except LockstepError as error:
+            self._in_flight += 1
             self._settle(submission.correlation_id, error)
         else:
+            self._in_flight += 1
             place.add_done_callback(partial(self._placed, submission.correlation_id))
 
     def _placed(self, correlation_id: int, place: "asyncio.Future[Placement]") -> None:

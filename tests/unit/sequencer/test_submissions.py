@@ -23,7 +23,7 @@ class Rig:
 
     def __init__(self, in_flight_max: int = 100) -> None:
         self.answers: dict[bytes, asyncio.Future[Placement]] = {}
-        self.refusal: LockstepError | None = None
+        self.refusal: Exception | None = None
         self.headers_read: list[int] = []
         self.requests: Requests = asyncio.Queue()
         self.stopping = asyncio.Event()
@@ -188,3 +188,12 @@ async def test_responses_stay_within_the_limit_of_a_message() -> None:
             assert response.ByteSize() < limits.MESSAGE_BYTES_MAX
             answered += len(response.outcomes)
     assert answered == 3_072
+
+
+async def test_a_defect_ends_the_stream_although_the_client_stays() -> None:
+    rig = Rig()
+    rig.refusal = AssertionError("a defect")
+    rig.send(1)
+    with pytest.raises(AssertionError, match="a defect"):
+        async with asyncio.timeout(10):
+            await anext(rig.responses)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from lockstep import limits
-from lockstep.errors import Internal, LockstepError, Malformed, QueueFull, ShuttingDown
+from lockstep.errors import Internal, Malformed, QueueFull, ShuttingDown
 from lockstep.order import Bundle, Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height

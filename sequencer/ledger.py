@@ -59,13 +59,30 @@ _SCHEMA: Final = (
         UNIQUE (second, height)
     ) STRICT;
     """,
+    """
+    -- The register of the block before the newest, as lockstep.register_store has it.
+    CREATE TABLE register (
+        key BLOB PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
+RegisterRow = tuple[bytes, bytes | None]
+"""A key of the register's table, and the value to put under it; None to delete the key."""
+
 _INSERT_SIGNATURE: Final = "INSERT OR IGNORE INTO signatures (height, signature) VALUES (?, ?)"
+
+_PUT_REGISTER: Final = (
+    "INSERT INTO register (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
+_DELETE_REGISTER: Final = "DELETE FROM register WHERE key = ?"
 
 _PLACE_BYTES: Final = 32 + 4 + 2
 _PAGE_ROWS: Final = 256
 """Blocks that one read looks at; many small ones fit one message."""
+
+_PAGE_REGISTER_ROWS: Final = 4_096
 
 
 class StoredBlock(NamedTuple):
@@ -88,6 +105,11 @@ class Ledger:
         self._database = database
         # A look through all of history takes long: one at a time, so that other reads find a connection.
         self._searching = asyncio.Lock()
+        self._kept: dict[bytes, bytes | None] = {}
+
+    def keep(self, changed: Iterable[RegisterRow]) -> None:
+        """Write these rows of the register with the next block."""
+        self._kept.update(changed)
 
     async def append(
         self,
@@ -95,7 +117,7 @@ class Ledger:
         shares: Mapping[Namespace, bytes],
         previous: tuple[Height, Signature] | None,
     ) -> None:
-        """Store a block, and the signature of the one before it; all is on disk when this returns.
+        """Store a block, and the signature and register of the one before it; all is on disk after this.
 
         Raises sqlite3.IntegrityError for a height that is there, StorageFailed.
         """
@@ -116,6 +138,10 @@ class Ledger:
         ]
         if previous is not None:
             statements.append((_INSERT_SIGNATURE, [previous]))
+        kept, self._kept = self._kept, {}
+        put = [(key, value) for key, value in kept.items() if value is not None]
+        statements.append((_PUT_REGISTER, put))
+        statements.append((_DELETE_REGISTER, [(key,) for key, value in kept.items() if value is None]))
         await self._database.transact(statements)
 
     async def save_signature(self, height: Height, signature: Signature) -> None:
@@ -148,16 +174,10 @@ class Ledger:
         """
         stored = await self.blocks(heights[:_PAGE_ROWS])
         chosen = await self._within(stored, namespaces, bytes_max)
-        shares: dict[Height, dict[Namespace, bytes]] = {each.height: {} for each in chosen}
+        shares: Mapping[Height, Mapping[Namespace, bytes]] = {}
         if namespaces and chosen:
-            rows = await self._database.read(
-                "SELECT height, namespace, entries FROM shares"
-                " WHERE namespace IN (SELECT value FROM json_each(?)) AND height >= ? AND height <= ?",
-                (json.dumps(namespaces), chosen[0].height, chosen[-1].height),
-            )
-            for height, namespace, entries in rows:
-                shares[height][namespace] = entries
-        return [_sealed(each, head, shares[each.height]) for each in chosen]
+            shares = await self.shares(range(chosen[0].height, chosen[-1].height + 1), namespaces)
+        return [_sealed(each, head, shares.get(each.height, {})) for each in chosen]
 
     async def _within(
         self, stored: list[StoredBlock], namespaces: Sequence[Namespace], bytes_max: int
@@ -210,16 +230,36 @@ class Ledger:
                     yield each_second, placement
             after = (rows[-1][0], rows[-1][1])
 
-    async def entries_of(self, namespace: Namespace) -> AsyncIterator[tuple[Height, tuple[bytes, ...]]]:
-        """Yield the height and encoded entries of every block that has any of a namespace, in order."""
-        after = 0
-        while rows := await self._database.read(
-            "SELECT height, entries FROM shares WHERE namespace = ? AND height > ? ORDER BY height LIMIT 64",
-            (namespace, after),
+    async def shares(
+        self, heights: range, namespaces: Sequence[Namespace]
+    ) -> dict[Height, dict[Namespace, bytes]]:
+        """Return the shares of some namespaces, by height, of those blocks that have any."""
+        rows = await self._database.read(
+            "SELECT height, namespace, entries FROM shares"
+            " WHERE namespace IN (SELECT value FROM json_each(?)) AND height >= ? AND height < ?",
+            (json.dumps(namespaces), heights.start, heights.stop),
+        )
+        shares: dict[Height, dict[Namespace, bytes]] = {}
+        for height, namespace, entries in rows:
+            shares.setdefault(height, {})[namespace] = entries
+        return shares
+
+    async def newest_share(self, namespace: Namespace) -> bytes | None:
+        """Return a namespace's share of the newest block in which it has any."""
+        row = await self._database.read_one(
+            "SELECT entries FROM shares WHERE namespace = ? ORDER BY height DESC LIMIT 1", (namespace,)
+        )
+        return None if row is None else bytes(row[0])
+
+    async def register_rows(self) -> list[tuple[bytes, bytes]]:
+        """Return the register's table."""
+        table: list[tuple[bytes, bytes]] = []
+        while page := await self._database.read(
+            "SELECT key, value FROM register WHERE key > ? ORDER BY key LIMIT ?",
+            (table[-1][0] if table else b"", _PAGE_REGISTER_ROWS),
         ):
-            for height, encoded in rows:
-                yield Height(height), entries_in(encoded)
-            after = rows[-1][0]
+            table += [(key, value) for key, value in page]
+        return table
 
 
 @asynccontextmanager

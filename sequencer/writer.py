@@ -26,6 +26,7 @@ from lockstep.errors import (
 )
 from lockstep.header import Tip, header_hash, tip_of
 from lockstep.order import Placement
+from lockstep.register import RULES_KNOWN
 from lockstep.types import BundleId
 from sequencer.admission import verify_window
 from sequencer.builder import Proposal, entry_bytes, gather, propose
@@ -192,14 +193,14 @@ class Writer:
         sealed = await self._engine.order(proposal)
         self._stopwatch = stopwatch
         self._tip = tip_of(proposal.block.header, proposal.block.hash)
-        self._take_over(proposal)
+        await self._take_over(proposal)
         self._feed.publish(sealed)
         FAILPOINTS.reach(PUBLISHED)
         self._answer(proposal)
 
-    def _take_over(self, proposal: Proposal) -> None:
+    async def _take_over(self, proposal: Proposal) -> None:
         """Bring what is remembered up to the new block."""
-        self._chain.apply(proposal.block)
+        await self._chain.apply(proposal.block)
         for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
             self._live.add(placement, second_of(bundle.valid_until_ms))
         self._live.expire(self._tip.time_ms)
@@ -230,6 +231,17 @@ class Writer:
     def _may_order(self) -> bool:
         """Answer whether to make a block; refuse from the height on at which another key signs."""
         if self._stopping or self._refusal is not None:
+            return False
+        version = self._chain.unknown_rules
+        if version is not None:
+            structlog.get_logger().error("rules_unknown", height=self._tip.height + 1, version=version)
+            self.refuse(
+                ReadOnly(
+                    reason=f"block {self._tip.height + 1} is under version {version} of the register's "
+                    f"rules, this software knows version {RULES_KNOWN}",
+                    advice="stop it and start a newer one",
+                )
+            )
             return False
         if self._engine.public_key in (None, self._chain.next_key):
             return True

@@ -8,6 +8,7 @@ import pytest
 from lockstep import limits
 from lockstep.errors import Expired, HistoryPruned, LockstepError, NeverOrdered, NotFound, Pruned
 from lockstep.order import bundle_id_of
+from lockstep.register import genesis_register
 from lockstep.types import BundleId, Height
 from lockstep.v1 import sequencer_pb2
 from sequencer.chain import ChainState
@@ -41,7 +42,7 @@ class Rig:
         self.engine = engine
         self.live = LiveIds()
         self.feed = Feed(engine)
-        chain = ChainState(GENESIS)
+        chain = ChainState(genesis_register(GENESIS))
         writer = Writer(
             engine,
             self.feed,

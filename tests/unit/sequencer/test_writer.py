@@ -20,6 +20,7 @@ from lockstep.errors import (
     TooManyLiveIds,
 )
 from lockstep.order import Placement
+from lockstep.register import genesis_register
 from lockstep.types import PublicKey
 from sequencer.builder import Proposal
 from sequencer.chain import ChainState
@@ -86,7 +87,7 @@ async def running(
     writer = Writer(
         engine,
         feed,
-        ChainState(GENESIS),
+        ChainState(genesis_register(GENESIS)),
         LiveIds(),
         genesis=START,
         clock_ms=lambda: clock_ms[0],

@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
-BUF = Path(__file__).parent / "tools" / "node_modules" / ".bin" / "buf"
+NODE_PACKAGES = Path(__file__).parent / "tools" / "node_modules"
+BUF = NODE_PACKAGES / ".bin" / "buf"
+GRPCURL = Path(__file__).parent / "tools" / "bin" / "grpcurl"
 
-# Marker: the file that is there if the component is, and why a test without it is skipped.
-COMPONENTS = {"needs_node": (BUF, "needs the schema linter, a Node package: ./deploy/test --all installs it")}
+# Marker: the files that are there if the component is, and why a test without them is skipped.
+COMPONENTS = {
+    "needs_node": (
+        (BUF, NODE_PACKAGES / "@grpc" / "grpc-js"),
+        "needs Node and what tests/tools/package.json names: ./deploy/test --all installs it",
+    ),
+    "needs_go": ((GRPCURL,), "needs grpcurl, a Go program: ./deploy/test --all installs it"),
+}
 
 SKIPS = pytest.StashKey[list[str]]()
 
@@ -35,8 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for marker, (path, reason) in COMPONENTS.items():
-            if item.get_closest_marker(marker) and not path.exists():
+        for marker, (files, reason) in COMPONENTS.items():
+            if item.get_closest_marker(marker) and not all(file.exists() for file in files):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 

@@ -1,0 +1,14 @@
+"""The tables of protos/README.md that are made from the code are current."""
+
+from lockstep.errors import all_errors
+from tests.documented import ERRORS, PAGE, errors_table, found_in
+
+
+def test_the_table_of_errors_is_current() -> None:
+    assert found_in(PAGE.read_text(), ERRORS) == errors_table(), "run python -m tests.documented"
+
+
+def test_it_has_every_code_once() -> None:
+    rows = errors_table().splitlines()[2:]
+    assert [row.split("|")[1].strip(" `") for row in rows] == [error.code for error in all_errors()]
+    assert len(rows) > 25

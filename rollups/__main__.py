@@ -4,8 +4,10 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from bridge.settlement.client import SettlementClient
 from deploy.node.chain_files import load_genesis, load_key
@@ -16,10 +18,14 @@ from deploy.node.process import announce_ready, run
 from deploy.node.server import Server, serving
 from deploy.node.settings import load_settings
 from lockstep.order import is_rollup_id
-from lockstep.types import RollupId
+from lockstep.registry import role_key_at
+from lockstep.types import Height, PublicKey, RollupId
 from lockstep.v1 import rollup_pb2_grpc
 from rollups.attester import Attester
+from rollups.client import RollupClient
+from rollups.comparing import LogComparison
 from rollups.node import RollupNode
+from rollups.peers import PeerComparison
 from rollups.poster import Poster
 from rollups.service import SERVICE_NAME, RollupService
 from rollups.settings import RollupSettings
@@ -53,11 +59,24 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
         folder = stack.enter_context(DataFolder(settings.data))
         storage = await stack.enter_async_context(open_storage(folder.path / "rollup.db"))
         node = await RollupNode.load(genesis, RollupId(settings.rollup), storage, attester=attester)
-        order = await stack.enter_async_context(SequencerClient(settings.sequencer, genesis))
+        order = await stack.enter_async_context(_order_client(settings.sequencer, node))
+        tasks: list[Coroutine[Any, Any, None]] = [node.run(order)]
         poster = None
         if settings.settlement is not None:
-            log = await stack.enter_async_context(SettlementClient(settings.settlement, genesis))
-            poster = Poster(key, node, log)
+            log = await stack.enter_async_context(_settlement_client(settings.settlement, node))
+            grace_ms = settings.settlement_grace_ms
+            tasks.append(LogComparison(node, log, attester=attester, grace_ms=grace_ms).run())
+            if key is not None:
+                poster = Poster(key, node, log)
+                tasks.append(poster.run())
+        if settings.peers:
+            peers = {
+                target: await stack.enter_async_context(_peer_client(target, node))
+                for target in settings.peers
+            }
+            tasks.append(PeerComparison(node, peers).run())
+        if key is not None:
+            tasks.append(Attester(key, node, order).run())
         service = RollupService(node, stopping, attester=attester, poster=poster)
         server = await stack.enter_async_context(
             serving(
@@ -68,27 +87,50 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
             )
         )
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(node.run(order))]
-            if key is not None:
-                tasks.append(group.create_task(Attester(key, node, order).run()))
-            if poster is not None:
-                tasks.append(group.create_task(poster.run()))
-            tasks.append(group.create_task(_tell_health(node, server)))
+            running = [group.create_task(task) for task in (*tasks, _tell_health(node, server))]
             announce_ready(
                 {"address": server.address, "rollup": settings.rollup, "height": node.published.height}
             )
             await stopping.wait()
-            for task in tasks:
+            for task in running:
                 task.cancel()
 
 
+def _order_client(target: str, node: RollupNode) -> SequencerClient:
+    return SequencerClient(target, node.genesis, sequencer_key=_sequencer_key_of(node))
+
+
+def _settlement_client(target: str, node: RollupNode) -> SettlementClient:
+    """Return a client that knows the log's key as of the node's height."""
+    keys = node.published.state.register.registry.keys
+    return SettlementClient(
+        target, node.genesis, log_key=keys["settlement"], sequencer_key=_sequencer_key_of(node)
+    )
+
+
+def _peer_client(target: str, node: RollupNode) -> RollupClient:
+    return RollupClient(target, node.genesis, node.rollup, sequencer_key=_sequencer_key_of(node))
+
+
+def _sequencer_key_of(node: RollupNode) -> Callable[[Height], PublicKey]:
+    """Return whose header counts at a height, as far as the node has got."""
+
+    def at(height: Height) -> PublicKey:
+        return role_key_at(node.published.state.register.registry, "sequencer", height)
+
+    return at
+
+
 async def _tell_health(node: RollupNode, server: Server) -> None:
-    """Be healthy until the node no longer answers for its state."""
-    await server.set_healthy(healthy=True)
-    while not node.not_ready_reason:
+    """Be healthy while the node answers for its state."""
+    is_healthy = False
+    while True:
         changed = node.changed
-        await changed.wait()
-    await server.set_healthy(healthy=False)
+        if is_healthy == bool(node.not_ready_reason):
+            is_healthy = not is_healthy
+            await server.set_healthy(healthy=is_healthy)
+        else:
+            await changed.wait()
 
 
 if __name__ == "__main__":

@@ -101,8 +101,9 @@ class RollupNode:
         """Verdicts that `attester` has still to attest, as of the published height."""
         self.head_height: int | None = None
         """The newest block that the sequencer told of; None while nothing was heard since the start."""
-        self.not_ready_reason = ""
-        """Why this node does not answer for its state; empty if it does. Only ever set, until a restart."""
+        self.stopped_reason = ""
+        """Why it speaks no more, until a person has looked and restarted it; empty while it may."""
+        self._held_back: dict[str, str] = {}
         self._attester = attester
         self._batch = self._new_batch()
         self._changed = asyncio.Event()
@@ -135,15 +136,36 @@ class RollupNode:
         return self.head_height - self.published.height <= CAUGHT_UP_BLOCKS
 
     @property
+    def not_ready_reason(self) -> str:
+        """Why this node does not answer for its state; empty if it does."""
+        return self.stopped_reason or next(iter(self._held_back.values()), "")
+
+    @property
     def changed(self) -> asyncio.Event:
-        """Is set when something else is published, and then replaced: take it before you look."""
+        """Is set when something else is published or may be told, and then replaced: take it, then look."""
         return self._changed
 
     def stop_speaking(self, reason: str) -> None:
         """Stop answering for the state and attesting it, until a person has looked and restarted."""
         structlog.get_logger().error("rollup_not_ready", rollup=self.rollup, reason=reason)
-        self.not_ready_reason = self.not_ready_reason or reason
+        self.stopped_reason = self.stopped_reason or reason
         self._tell()
+
+    def hold_back(self, by: str, reason: str) -> None:
+        """Do not answer for the state or attest it before `release` is called with the same `by`."""
+        self._held_back[by] = reason
+        self._tell()
+
+    def release(self, by: str) -> None:
+        """End what `hold_back` began; without it, nothing happens."""
+        if self._held_back.pop(by, None) is not None:
+            self._tell()
+
+    async def until_ready(self) -> None:
+        """Return once the node answers for its state; never, if it stopped speaking."""
+        while self.not_ready_reason:
+            changed = self.changed
+            await changed.wait()
 
     def verify_ready(self) -> None:
         """Raise `NotReady` if the node does not answer for its state."""

@@ -180,6 +180,7 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
         self._node.verify_ready()
         index = await self._first_index(request)
         while True:
+            self._node.verify_ready()
             changed, published = self._node.changed, self._node.published
             found = await self._node.storage.receipts_from(index, STREAM_RECEIPTS_MAX)
             # The database may be a moment ahead of what is published.
@@ -198,13 +199,14 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
                 )
             else:
                 await unless_stopping(self._stopping, changed.wait())
-                self._node.verify_ready()
 
     async def GetCommitment(
         self, request: rollup_pb2.GetCommitmentRequest, context: _Context
     ) -> rollup_pb2.GetCommitmentResponse:
-        """Answer the commitment after a block."""
-        self._node.verify_ready()
+        """Answer the commitment after a block, also when the node does not answer for its state.
+
+        It is what this node computed, and what others find the first difference with.
+        """
         published = self._node.published
         height = request.height or published.height
         if height > published.height or height == 0:

@@ -97,6 +97,12 @@ SCHEMA: Final = (
         PRIMARY KEY (attester, height)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE compared(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        height INTEGER NOT NULL
+    ) STRICT;
+    """,
 )
 
 
@@ -276,6 +282,18 @@ class Storage:
             [("UPDATE posted SET log_index = ? WHERE attester = ? AND height = ?", [row])]
         )
 
+    async def compared_height(self) -> int | None:
+        """Return the newest height at which the settlement log agreed; None if it never did.
+
+        0 if the log had nothing to compare with.
+        """
+        row = await self._database.read_one("SELECT height FROM compared")
+        return None if row is None else row[0]
+
+    async def save_compared_height(self, height: int) -> None:
+        """Keep at which height the settlement log agreed."""
+        await self._database.transact([(_COMPARED_PUT, [(height,)])])
+
     async def _claim(self, genesis: Genesis, rollup: RollupId) -> None:
         """Make a new database this rollup's, or see that it is."""
         origin = await self._database.read_one("SELECT chain, rollup FROM origin")
@@ -380,6 +398,10 @@ _RECEIPTS_PAGE: Final = "SELECT place, receipt FROM receipts WHERE place > ? ORD
 _BLOCK_ADD: Final = "INSERT INTO blocks(height, header, proof, commitment) VALUES (?, ?, ?, ?)"
 _POSTED_ADD: Final = (
     "INSERT INTO posted(attester, height, commitment_hash, entry, log_index) VALUES (?, ?, ?, ?, ?)"
+)
+
+_COMPARED_PUT: Final = (
+    "INSERT INTO compared(id, height) VALUES (1, ?) ON CONFLICT(id) DO UPDATE SET height = excluded.height"
 )
 
 _ACTED: Final = (ReceiptCode.OK, ReceiptCode.LOCK_REJECTED)

@@ -1,20 +1,23 @@
 """Nodes that run in the test's own process, on an order and a settlement log that the test makes up."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from lockstep.commitment import commitment_hash
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, UnavailablePeer
 from lockstep.header import Tip
 from lockstep.order import Bundle, bundle_id_of
 from lockstep.settlement_entries import CommitmentEntry, decode_settlement_entry
 from lockstep.signing import SigningKey
 from lockstep.types import Height, Namespace, RollupId
 from rollups.attester import Attester
+from rollups.comparing import LogComparison
 from rollups.node import RollupNode
+from rollups.peers import Peer, PeerComparison
 from rollups.poster import Poster
 from rollups.storage import open_storage
 from sequencer.client import FollowedBlock, KeyAt, Ordered, Placement
@@ -78,6 +81,7 @@ class FakeAnchored:
 
 @dataclass(frozen=True)
 class FakeStatus:
+    size: int
     rollups: Mapping[str, FakeAnchored]
 
 
@@ -85,9 +89,11 @@ class FakeStatus:
 class FakeLog:
     """A settlement log that takes everything, unless it is told to fail."""
 
-    entries: list[bytes] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)
     failures: list[LockstepError] = field(default_factory=list)
     anchored: dict[str, FakeAnchored] = field(default_factory=dict)
+    is_away: bool = False
+    asked: int = 0
     sent: int = 0
     told: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -95,31 +101,37 @@ class FakeLog:
         self.sent += 1
         if self.failures:
             raise self.failures.pop(0)
-        if entry not in self.entries:
-            self.entries.append(entry)
+        if entry not in self.kept:
+            self.kept.append(entry)
         posted = decode_settlement_entry(entry)
         assert isinstance(posted, CommitmentEntry)
         commitment = posted.posted.commitment
         self.anchored[commitment.rollup] = FakeAnchored(commitment.height, commitment_hash(commitment))
         self.told.set()
-        return self.entries.index(entry)
+        return self.kept.index(entry)
 
-    async def status(self) -> FakeStatus:
-        if self.failures:
-            raise self.failures.pop(0)
-        return FakeStatus(dict(self.anchored))
+    async def status(self, *, timeout_ms: int = 10_000) -> FakeStatus:
+        self.asked += 1
+        if self.is_away:
+            raise UnavailablePeer(peer="log")
+        return FakeStatus(len(self.kept), dict(self.anchored))
+
+    async def entries(self, from_index: int = 0) -> AsyncGenerator[tuple[int, bytes], None]:
+        for index, entry in enumerate(self.kept[from_index:], from_index):
+            yield index, entry
+        await asyncio.Event().wait()
 
     async def until_heights(self, *heights: int) -> None:
         """Wait until exactly these heights were posted, in this order."""
         async with asyncio.timeout(DEADLINE_S):
-            while len(self.entries) < len(heights):
+            while len(self.kept) < len(heights):
                 self.told.clear()
                 await self.told.wait()
         assert [entry.posted.commitment.height for entry in self.commitments] == list(heights)
 
     @property
     def commitments(self) -> list[CommitmentEntry]:
-        found = map(decode_settlement_entry, self.entries)
+        found = map(decode_settlement_entry, self.kept)
         return [each for each in found if isinstance(each, CommitmentEntry)]
 
 
@@ -131,17 +143,24 @@ async def running(
     rollup: RollupId = ALPHA,
     key: SigningKey | None = None,
     log: FakeLog | None = None,
+    grace_ms: int = 10_000,
+    peers: Mapping[str, Peer] | None = None,
 ) -> AsyncIterator[RollupNode]:
     """Run a node on the data in a folder, until the block ends or the node does."""
     async with open_storage(folder / f"{rollup}.db") as storage:
         attester = None if key is None else key.public_key
         node = await RollupNode.load(order.chain.genesis, rollup, storage, attester=attester)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(node.run(order))]
-            if key is not None:
-                tasks.append(group.create_task(Attester(key, node, order).run()))
+            works: list[Coroutine[Any, Any, None]] = [node.run(order)]
             if log is not None:
-                tasks.append(group.create_task(Poster(key, node, log).run()))
+                works.append(LogComparison(node, log, attester=attester, grace_ms=grace_ms).run())
+            if peers:
+                works.append(PeerComparison(node, peers).run())
+            if key is not None:
+                works.append(Attester(key, node, order).run())
+            if log is not None and key is not None:
+                works.append(Poster(key, node, log).run())
+            tasks = [group.create_task(work) for work in works]
             yield node
             for task in tasks:
                 task.cancel()

@@ -179,7 +179,7 @@ async def test_blocks_that_cannot_be_followed_silence_the_node(tmp_path: Path) -
             raise Discontinuous(what="header", reason="is another chain's")
 
     async with running(tmp_path, Broken(Chain())) as node:
-        await until(node, lambda: bool(node.not_ready_reason))
+        await until(node, lambda: bool(node.stopped_reason))
         assert "another chain" in node.not_ready_reason
         with pytest.raises(NotReady):
             node.verify_ready()
@@ -367,7 +367,7 @@ async def test_a_restart_posts_the_same_bytes_and_then_the_next(tmp_path: Path) 
     (tmp_path / "rebuilt").mkdir()
     async with running(tmp_path / "rebuilt", order, key=ATTESTERS[ALPHA], log=rebuilt):
         await rebuilt.until_heights(4, 8)
-    assert rebuilt.entries == log.entries, "the chain of posted commitments follows from the order"
+    assert rebuilt.kept == log.kept, "the chain of posted commitments follows from the order"
 
 
 async def test_a_chain_starts_where_the_key_is_an_attester(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ async def test_a_node_that_differs_from_the_log_stops_speaking(tmp_path: Path, w
     async with running(tmp_path, order) as node:
         await reach(node, 1)
     async with running(tmp_path, order, key=attester, log=log) as node:
-        await until(node, lambda: bool(node.not_ready_reason))
+        await until(node, lambda: bool(node.stopped_reason))
         assert "height 1" in node.not_ready_reason
 
 
@@ -410,7 +410,7 @@ async def test_a_contradiction_silences_the_node(tmp_path: Path) -> None:
     for _ in range(4):
         order.block()
     async with running(tmp_path, order, key=ATTESTERS[ALPHA], log=Convicting()) as node:
-        await until(node, lambda: bool(node.not_ready_reason))
+        await until(node, lambda: bool(node.stopped_reason))
 
 
 # --- failing at every point -------------------------------------------------------------------------------

@@ -229,7 +229,9 @@ async def test_a_posted_commitment_comes_with_its_signature(tmp_path: Path) -> N
         order.block()
     async with running(tmp_path, order, key=attester, log=log) as node:
         await log.until_heights(4)
-        service = RollupService(node, stopping, attester=attester.public_key, poster=Poster(None, node, log))
+        service = RollupService(
+            node, stopping, attester=attester.public_key, poster=Poster(attester, node, log)
+        )
         async with (
             serving(
                 ServerSettings(),
@@ -299,7 +301,7 @@ async def test_malformed_requests_are_refused(tmp_path: Path, method: str, reque
         assert isinstance(error, Malformed | NotYet), error
 
 
-async def test_a_silent_node_answers_its_status_alone(tmp_path: Path) -> None:
+async def test_a_silent_node_answers_its_status_and_commitments_alone(tmp_path: Path) -> None:
     async with served(tmp_path) as alpha:
         await alpha.block()
         alpha.node.stop_speaking("a test")
@@ -309,10 +311,10 @@ async def test_a_silent_node_answers_its_status_alone(tmp_path: Path) -> None:
             alpha.stub.GetState(rollup_pb2.GetStateRequest(keys=[b"key"]), timeout=10),
             alpha.stub.GetSwap(rollup_pb2.RollupGetSwapRequest(swap_id=bytes(32)), timeout=10),
             alpha.stub.GetReceipt(rollup_pb2.GetReceiptRequest(index=0), timeout=10),
-            alpha.stub.GetCommitment(rollup_pb2.GetCommitmentRequest(), timeout=10),
             alpha.stub.StreamReceipts(rollup_pb2.StreamReceiptsRequest()).read(),
         ):
             assert isinstance(await error_of(call), NotReady)
+        assert (await alpha.client.commitment()).height == 1, "others may look where they differ"
 
 
 async def test_what_this_version_does_not_offer(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import structlog
 
 from deploy.node.failpoints import FAILPOINTS
 from lockstep.commitment import commitment_hash
-from lockstep.errors import Contradiction, LockstepError, UnknownKey
+from lockstep.errors import Contradiction, Discontinuous, LockstepError, UnknownKey
 from lockstep.hashing import ZERO_HASH
 from lockstep.header import header_hash
 from lockstep.settlement_entries import PostedCommitment, encode_settlement_entry, sign_commitment
@@ -83,8 +83,10 @@ class Poster:
         FAILPOINTS.reach(BEFORE_SEND)
         try:
             log_index = await self._log.append(pending.entry)
-        except UnknownKey:
-            # At that height the key was no attester yet: its chain starts later.
+        except (UnknownKey, Discontinuous) as error:
+            # At that height the key was no attester yet: its chain starts later, or, if this data was deleted
+            # and made again, started later: then the log knows the key by now, but has what follows already.
+            structlog.get_logger().warning("commitment_refused", height=pending.height, reason=str(error))
             log_index = REFUSED
         FAILPOINTS.reach(SENT)
         await self._node.storage.save_log_index(attester, pending.height, log_index)

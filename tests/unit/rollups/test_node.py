@@ -16,7 +16,7 @@ from lockstep.errors import Contradiction, Discontinuous, NotReady, TimedOut, Un
 from lockstep.header import Tip
 from lockstep.receipts import encode_receipt
 from lockstep.register import Phase
-from lockstep.settlement_entries import verify_commitment
+from lockstep.settlement_entries import CommitmentEntry, decode_settlement_entry, verify_commitment
 from lockstep.swap_entries import Attest, RejectReason, decode_swap_entry
 from lockstep.transactions import Lock, Transfer
 from lockstep.types import Namespace
@@ -386,6 +386,33 @@ async def test_a_chain_starts_where_the_key_is_an_attester(tmp_path: Path) -> No
     async with running(tmp_path, order, key=ATTESTERS[ALPHA], log=log):
         await log.until_heights(8)
     assert log.commitments[0].posted.previous_height == 0
+
+
+async def test_data_that_was_deleted_finds_the_chain_that_started_late(tmp_path: Path) -> None:
+    """The log learned of the key after its first commitment: the second time it is one out of turn."""
+    order = FakeOrder(Chain())
+    for _ in range(8):
+        order.block()
+
+    class Strict(FakeLog):
+        async def append(self, entry: bytes, *, timeout_ms: int = 10_000) -> int:
+            posted = decode_settlement_entry(entry)
+            assert isinstance(posted, CommitmentEntry)
+            if posted.posted.commitment.height == 4:
+                if not self.entries:
+                    raise UnknownKey(what="commitment", key="")
+                raise Discontinuous(what="commitment", reason="names another one before")
+            return await FakeLog.append(self, entry)
+
+    log = Strict()
+    async with running(tmp_path, order, key=ATTESTERS[ALPHA], log=log):
+        await log.until_heights(8)
+    (tmp_path / "again").mkdir()
+    for _ in range(4):
+        order.block()
+    async with running(tmp_path / "again", order, key=ATTESTERS[ALPHA], log=log):
+        await log.until_heights(8, 12)
+    assert log.commitments[1].posted.previous_height == 8
 
 
 @pytest.mark.parametrize("with_key", [False, True])

@@ -2,7 +2,7 @@
 
 Owns what each kind must show, and the name by which evidence about the same fault is found again: one of a
 kind is enough, so that a faulty key cannot fill the log. Invariant: evidence that verifies convicts a key
-that the registry knows, whatever the log has anchored.
+that the registry knows, whatever the log has anchored; but see attestations of two heights.
 
     kind                who is convicted                      evidence is about
     1 HEADERS           the sequencer                         a height
@@ -11,7 +11,9 @@ that the registry knows, whatever the log has anchored.
     4 REGISTER_ROOTS    one of two attesters, or both         a height
 
 Two attestations contradict each other only if both were made on this chain: their header hashes are the same,
-or both are anchored. An attester that was shown two orders by the sequencer is no liar.
+or both are anchored. An attester that was shown two orders by the sequencer is no liar. Nor is one that
+attested two openings of a swap (protos/README.md, section 8), of which this log knows nothing: attestations of
+two heights convict only whoever also knows from the order that the swap was not opened again in between.
 """
 
 from collections.abc import Callable

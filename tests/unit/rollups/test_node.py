@@ -399,7 +399,7 @@ async def test_data_that_was_deleted_finds_the_chain_that_started_late(tmp_path:
             posted = decode_settlement_entry(entry)
             assert isinstance(posted, CommitmentEntry)
             if posted.posted.commitment.height == 4:
-                if not self.entries:
+                if not self.kept:
                     raise UnknownKey(what="commitment", key="")
                 raise Discontinuous(what="commitment", reason="names another one before")
             return await FakeLog.append(self, entry)

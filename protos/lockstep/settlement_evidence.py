@@ -12,8 +12,9 @@ that the registry knows, whatever the log has anchored; but see attestations of 
 
 Two attestations contradict each other only if both were made on this chain: their header hashes are the same,
 or both are anchored. An attester that was shown two orders by the sequencer is no liar. Nor is one that
-attested two openings of a swap (protos/README.md, section 8), of which this log knows nothing: attestations of
-two heights convict only whoever also knows from the order that the swap was not opened again in between.
+attested two openings of a swap (protos/README.md, section 8), of which this log knows nothing: attestations
+of two heights convict only together with the order, which shows that the swap was not opened again in
+between.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,10 @@
-"""The command line, `lockstep`: demo, devnet, and running one service.
+"""The command line, `lockstep`: demo, devnet, running one service, and the registry of a running chain.
 
 Owns what can be typed. Does not own what is done: each command imports that when it runs, so that `--help`
 answers at once.
 """
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -25,13 +26,19 @@ def main() -> None:
     """
 
 
-@main.command(context_settings=_PASS_ON)
-@click.pass_context
-def demo(context: click.Context) -> None:
-    """Run five swaps on a devnet and kill a rollup in the last."""
-    from deploy.demonstration.command import demo as command
+def _pass_on(group: click.Group, name: str, module: str, what: str) -> None:
+    """Add a command to `group` that is the one of this name in `module`, imported when it runs."""
 
-    command.main(args=context.args, prog_name=context.command_path)
+    @group.command(name=name, context_settings=_PASS_ON, help=what)
+    @click.pass_context
+    def command(context: click.Context) -> None:
+        found: click.Command = getattr(importlib.import_module(module), name)
+        found.main(args=context.args, prog_name=context.command_path)
+
+
+_pass_on(
+    main, "demo", "deploy.demonstration.command", "Run five swaps on a devnet and kill a rollup in the last."
+)
 
 
 @main.group()
@@ -54,8 +61,8 @@ def up(folder: Path) -> None:
     sys.exit(run_until_stopped(folder))
 
 
-def _service(name: str, module: str, what: str) -> None:
-    """Add `lockstep NAME run`, which becomes `python -m MODULE`."""
+def _service(name: str, module: str, what: str) -> click.Group:
+    """Add `lockstep NAME run`, which becomes `python -m MODULE`, and return the group `lockstep NAME`."""
 
     @main.group(name=name, help=what)
     def group() -> None:
@@ -70,11 +77,24 @@ def _service(name: str, module: str, what: str) -> None:
     def run(context: click.Context) -> NoReturn:
         os.execv(sys.executable, [sys.executable, "-m", module, *context.args])
 
+    return group
+
 
 _service("sequencer", "sequencer", "The ordering service.")
-_service("rollup", "rollups", "A rollup node: an attester with a key, a replica without.")
+_rollup = _service(
+    "rollup",
+    "rollups",
+    "A rollup node, an attester with a key, a replica without; and the registry of rollups.",
+)
 _service("settlement", "bridge.settlement", "The settlement log.")
 _service("bridge", "bridge", "The bridge coordinator.")
+
+_REGISTRY: Final = "deploy.registry.command"
+_pass_on(_rollup, "show", _REGISTRY, "Show the registry as of now: rollups, keys, pending changes.")
+_pass_on(_rollup, "register", _REGISTRY, "Register a rollup on a running chain.")
+_pass_on(_rollup, "rotate", _REGISTRY, "Replace attesters of a rollup, or the key of a role.")
+_pass_on(_rollup, "drain", _REGISTRY, "Let no new swap name a rollup.")
+_pass_on(_rollup, "leave", _REGISTRY, "End a rollup that has drained for a day of log time.")
 
 
 if __name__ == "__main__":

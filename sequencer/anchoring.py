@@ -1,7 +1,8 @@
 """Anchoring: putting the chain's headers into the settlement log, and learning from it what we forgot.
 
 Owns the task that does it. It remembers nothing: where to go on is what the log says. An outage of the log
-delays anchors, a start for as long as the settings say, and nothing else. A log that holds headers which this
+delays anchors, a start for as long as the settings say, and nothing else. Changes of the registry go there
+with the headers (`sequencer.registrations`). A log that holds headers which this
 sequencer does not have proves that it lost something: then it must not order.
 """
 
@@ -18,6 +19,7 @@ from lockstep.settlement_entries import HeaderRange, encode_settlement_entry
 from lockstep.types import HeaderHash, Height
 from sequencer.amnesia import LastSigned, find_loss_against_log
 from sequencer.feed import Feed
+from sequencer.registrations import first_change, tell_changes
 
 BEFORE_SEND: Final = FAILPOINTS.declare("sequencer.anchor.before_send", "a range of headers is sent next")
 SENT: Final = FAILPOINTS.declare("sequencer.anchor.sent", "the log has the range of headers")
@@ -69,6 +71,7 @@ class Anchoring:
         self._interval_blocks = interval_blocks
         self._judge = judge
         self._anchored_height = Height(0)
+        self._told_height = Height(0)
 
     @property
     def anchored_height(self) -> Height:
@@ -100,21 +103,33 @@ class Anchoring:
             return
         self._anchored_height = anchored.height
         parent_hash = anchored.hash if anchored.height else self._genesis.hash
+        await self._tell_changes()
         while self._anchored_height < tip.height:
             parent_hash = await self._append_range(parent_hash, tip.height)
+            await self._tell_changes()
 
     async def _append_range(self, parent_hash: HeaderHash, head_height: Height) -> HeaderHash:
         """Append the next range of headers, and return the hash of its last."""
         first_height = Height(self._anchored_height + 1)
         # Commitments are about headers at multiples of the interval, so that each of those ends a range.
-        end = Height(-(-first_height // self._interval_blocks) * self._interval_blocks)
-        last = await self._feed.header(min(end, head_height))
+        end = Height(min(-(-first_height // self._interval_blocks) * self._interval_blocks, head_height))
+        # So does each that changes are ordered in: the log is told of them before the next.
+        change = await first_change(self._feed, range(first_height, end))
+        last = await self._feed.header(end if change is None else change)
         headers = HeaderRange(first_height, parent_hash, last)
         FAILPOINTS.reach(BEFORE_SEND)
         await self._log.append(encode_settlement_entry(headers))
         FAILPOINTS.reach(SENT)
         self._anchored_height = last.header.height
         return header_hash(last.encoded)
+
+    async def _tell_changes(self) -> None:
+        """Tell the log of changes of the registry in the block at the anchored height, once."""
+        height = self._anchored_height
+        if height in (0, self._told_height) or height < self._feed.first_height:
+            return
+        await tell_changes(self._feed, self._log, height)
+        self._told_height = height
 
     async def _own_hash(self, height: Height) -> HeaderHash | None:
         """Return the hash of our header at a height; None if we have none."""

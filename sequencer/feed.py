@@ -45,6 +45,11 @@ class Feed:
         """Its height; 0 before the first."""
         return Height(0) if self._head is None else self._head.height
 
+    @property
+    def first_height(self) -> Height:
+        """The first height that can be had."""
+        return self._engine.first_height
+
     def publish(self, block: SealedBlock) -> None:
         """Let everybody have the next block."""
         if block.height != self.height + 1:

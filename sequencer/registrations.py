@@ -1,0 +1,70 @@
+"""Changes of the registry on their way into the settlement log, which counts signatures by them.
+
+Owns which entries of a block the log is told. It judges them itself, by the same rules; what it refuses for
+good is left out, and the log of this process says so. Invariant, with `sequencer.anchoring`: a header is
+anchored only when the log was told of every change that was ordered below it, so that a change, which takes
+effect above its own block, is known there before any header or commitment is judged by it. Where to go on
+after a restart follows from the anchored height alone.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from deploy.node.failpoints import FAILPOINTS
+from lockstep.errors import LockstepError, Malformed
+from lockstep.order import decode_entry
+from lockstep.registry_entries import SignedBy, decode_registry_entry
+from lockstep.settlement_entries import Registration, encode_settlement_entry
+from lockstep.types import REGISTRY_NAMESPACE, Height
+from sequencer.feed import Feed
+from sequencer.ledger import entries_in
+
+BEFORE_SEND: Final = FAILPOINTS.declare(
+    "sequencer.registration.before_send", "the settlement log is told of a change of the registry next"
+)
+
+
+class EntryLog(Protocol):
+    """What of the settlement log's client is needed here."""
+
+    async def append(self, entry: bytes) -> int:
+        """Append an entry and return its index; one that is there already gets its index."""
+
+
+async def first_change(feed: Feed, heights: range) -> Height | None:
+    """Return the first of some heights, all of them there, whose block has `_registry` entries."""
+    for height in map(Height, heights):
+        if REGISTRY_NAMESPACE in (await feed.block(height, (REGISTRY_NAMESPACE,))).shares:
+            return height
+    return None
+
+
+async def tell_changes(feed: Feed, log: EntryLog, height: Height) -> None:
+    """Tell the log of every change in a block that governance signed. Raises what is worth repeating."""
+    block = await feed.block(height, (REGISTRY_NAMESPACE,))
+    share = block.shares.get(REGISTRY_NAMESPACE)
+    for registration in () if share is None else _registrations(height, entries_in(share)):
+        FAILPOINTS.reach(BEFORE_SEND)
+        try:
+            await log.append(encode_settlement_entry(registration))
+        except LockstepError as error:
+            if error.retryable:
+                raise
+            structlog.get_logger().warning(
+                "registration_refused", height=height, index=registration.index, reason=str(error)
+            )
+
+
+def _registrations(height: Height, entries: Sequence[bytes]) -> list[Registration]:
+    registrations = []
+    for entry in map(decode_entry, entries):
+        try:
+            change = decode_registry_entry(entry.payload)
+        except Malformed:
+            continue
+        # The log takes no others: it cannot see that an old key's change was ordered.
+        if change.signed_by is SignedBy.GOVERNANCE:
+            registrations.append(Registration(height, entry.index, entry.payload))
+    return registrations

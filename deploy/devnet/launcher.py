@@ -11,12 +11,12 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from deploy.devnet.network import PROCESSES, Network, ProcessKind
+from deploy.devnet.network import PROCESS_NAMES, PROCESSES, Network, ProcessKind
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
 from deploy.node.settings import ENVIRONMENT_PREFIX
 
@@ -45,15 +45,22 @@ def _say_nothing(_: str) -> None:
 
 
 @asynccontextmanager
-async def running(network: Network, *, say: Say = _say_nothing) -> AsyncIterator["Devnet"]:
-    """Run all processes of a network while the `async with` block lasts. Raises DevnetFailed."""
+async def running(
+    network: Network, *, only: Collection[str] = PROCESS_NAMES, say: Say = _say_nothing
+) -> AsyncIterator["Devnet"]:
+    """Run the processes of a network, all or `only` some, while the `async with` block lasts.
+
+    Others can be started later. Raises DevnetFailed.
+    """
     guard = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(_GUARD)), stdin=PIPE, process_group=0
     )
     devnet = Devnet(network, guard.pid)
     try:
         for stage in sorted({kind.stage for kind in PROCESSES}):
-            names = [kind.name for kind in PROCESSES if kind.stage == stage]
+            names = [kind.name for kind in PROCESSES if kind.stage == stage and kind.name in only]
+            if not names:
+                continue
             say(f"starting {', '.join(names)}")
             for outcome in await asyncio.gather(*map(devnet.start, names), return_exceptions=True):
                 if isinstance(outcome, BaseException):

@@ -25,8 +25,9 @@ from deploy.node.process import announce_ready, run
 from deploy.node.server import serving
 from deploy.node.settings import load_settings
 from lockstep.errors import NotReady, ReadOnly
+from lockstep.genesis import Genesis, Quota
 from lockstep.header import Tip, genesis_tip
-from lockstep.types import Height, PublicKey
+from lockstep.types import Height, Namespace, PublicKey
 from sequencer.anchoring import Anchoring
 from sequencer.chain import ChainState, load_chain
 from sequencer.embedded import EmbeddedEngine, open_engine
@@ -36,6 +37,7 @@ from sequencer.ledger import Ledger, open_ledger
 from sequencer.live_ids import LiveIds, second_of
 from sequencer.service import NAME, Policy, SequencerService
 from sequencer.settings import SequencerSettings
+from sequencer.waiting import WaitingRoom
 from sequencer.writer import Writer
 
 LEDGER_FILE: Final = "ledger.sqlite"
@@ -89,7 +91,7 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
             open_engine(ledger, cell, key, genesis=start, check_key=check_head_key)
         )
         feed = Feed(engine)
-        writer = await _make_writer(settings, start, ledger, engine, feed, chain)
+        writer = await _make_writer(settings, genesis, start, ledger, engine, feed, chain)
         if loss is not None:
             _refuse(writer, loss)
         elif settings.settlement is not None:
@@ -144,6 +146,7 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
 
 async def _make_writer(
     settings: SequencerSettings,
+    genesis: Genesis,
     start: Tip,
     ledger: Ledger,
     engine: EmbeddedEngine,
@@ -161,11 +164,16 @@ async def _make_writer(
         feed,
         chain,
         live,
+        WaitingRoom(
+            log_origin=genesis.settlement.origin,
+            quota=Quota(settings.quota_transactions_per_second, settings.quota_bytes_per_second),
+            weights={Namespace(each): weight for each, weight in settings.weights.items()},
+            bundles_max=settings.queue_bundles_max,
+            bytes_max=settings.queue_bytes_max,
+        ),
         genesis=start,
         clock_ms=lambda: time.monotonic_ns() // 1_000_000,
         heartbeat_ms=settings.heartbeat_ms,
-        queue_bundles_max=settings.queue_bundles_max,
-        queue_bytes_max=settings.queue_bytes_max,
         live_ids_max=settings.live_bundle_ids_max,
     )
 

@@ -2,12 +2,11 @@
 
 Owns the order of checks up to the window: 1. sizes and names (MALFORMED, OVERSIZED); 2. the layout of
 entries in system namespaces (MALFORMED); 3. every namespace is registered (UNKNOWN_NAMESPACE). Then the
-writer answers for bundles that it knows already, and goes on with 4. the window (EXPIRED, TOO_FAR_AHEAD).
-Admission is policy: followers ignore what should not have been ordered, so nothing here is a rule that they
-depend on.
-
-What an entry would do is not asked yet: quotas, and whether the register would act on a `_swap` entry,
-belong between 3 and 4.
+writer answers for bundles that it knows already, and goes on with 4. the window (EXPIRED, TOO_FAR_AHEAD);
+5. what the entries would do (`sequencer.judgement`: USELESS_ENTRY); 6. room for another id
+(TOO_MANY_LIVE_IDS); 7. room in the queue (QUEUE_FULL) and 8. the quotas (QUOTA_EXCEEDED), both of
+`sequencer.waiting`. Admission is policy: followers ignore what should not have been ordered, so nothing here
+is a rule that they depend on.
 """
 
 from collections.abc import Callable, Mapping, Set

@@ -1,10 +1,9 @@
 """From waiting bundles to the next block's proposal.
 
-Owns what is gathered into one block: the waiting bundles in order of arrival, each whole, as many as the
-limits of a block allow; those whose window has passed are left out. Pure: the caller gives time and parent.
+Owns what fits into one block, bundles being whole, and how they become its proposal. Which of them come is
+`sequencer.waiting`'s. Pure: the caller gives time and parent.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,31 +34,29 @@ def entry_bytes(bundle: AdmittedBundle) -> int:
     return payload_bytes + ENTRY_PREFIX_BYTES * len(bundle.transactions)
 
 
-def gather(waiting: deque[AdmittedBundle], time_ms: int) -> tuple[list[AdmittedBundle], list[AdmittedBundle]]:
-    """Take from the left of `waiting` what a block at `time_ms` holds; return it, and what expired before it.
+class Room:
+    """What a block has room for."""
 
-    Stops at the first bundle that does not fit, so that nothing overtakes.
-    """
-    chosen: list[AdmittedBundle] = []
-    expired: list[AdmittedBundle] = []
-    namespaces: set[Namespace] = set()
-    block_bytes = transactions = 0
-    while waiting:
-        bundle = waiting[0]
-        if bundle.valid_until_ms <= time_ms:
-            expired.append(waiting.popleft())
-            continue
-        block_bytes += entry_bytes(bundle)
-        transactions += len(bundle.transactions)
-        namespaces.update(namespace for namespace, _ in bundle.transactions)
+    def __init__(self, *, share: int = 1) -> None:
+        """Of a whole block, or of one part in `share` of it."""
+        self._bytes_free = limits.BLOCK_BYTES_MAX // share
+        self._transactions_free = limits.BLOCK_TRANSACTIONS_MAX // share
+        self._namespaces: set[Namespace] = set()
+
+    def take(self, bundle: AdmittedBundle) -> bool:
+        """Take a bundle in and answer True; or, if it does not fit, change nothing and answer False."""
+        size_bytes, count = entry_bytes(bundle), len(bundle.transactions)
+        added = {namespace for namespace, _ in bundle.transactions} - self._namespaces
         if (
-            block_bytes > limits.BLOCK_BYTES_MAX
-            or transactions > limits.BLOCK_TRANSACTIONS_MAX
-            or len(namespaces) > limits.BLOCK_NAMESPACES_MAX
+            size_bytes > self._bytes_free
+            or count > self._transactions_free
+            or len(self._namespaces) + len(added) > limits.BLOCK_NAMESPACES_MAX
         ):
-            break
-        chosen.append(waiting.popleft())
-    return chosen, expired
+            return False
+        self._bytes_free -= size_bytes
+        self._transactions_free -= count
+        self._namespaces |= added
+        return True
 
 
 def propose(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) -> Proposal:

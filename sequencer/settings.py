@@ -9,8 +9,10 @@ from deploy.node.client import ClientSettings
 from deploy.node.logs import LogSettings
 from deploy.node.server import ServerSettings
 from lockstep import limits
+from sequencer.fair_queue import WEIGHT_MAX
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=16_000_000)]
+_Rate = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
 
 
 class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,10 +47,20 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """After how long an idle chain gets an empty block; well below the most that log time advances."""
 
     queue_bundles_max: _Count = 16_384
-    """Bundles waiting to be ordered; further ones are refused with QUEUE_FULL."""
+    """Bundles waiting to be ordered, decisions on swaps apart; further ones are refused with QUEUE_FULL, and
+    those of a namespace that has more of them waiting than there is room left."""
 
     queue_bytes_max: Annotated[int, msgspec.Meta(ge=limits.BLOCK_BYTES_MAX, le=2**31)] = 64 * 1024 * 1024
-    """Bytes of their entries; further ones are refused with QUEUE_FULL."""
+    """Bytes of their entries, in the same way."""
+
+    quota_transactions_per_second: _Rate = 100_000
+    """Transactions of a namespace to which the registry gives no quota; beyond it QUOTA_EXCEEDED."""
+
+    quota_bytes_per_second: _Rate = 64 * 1024 * 1024
+    """Payload bytes of such a namespace."""
+
+    weights: dict[str, Annotated[int, msgspec.Meta(ge=1, le=WEIGHT_MAX)]] = {}
+    """Shares of namespaces beside each other when there is more than blocks hold; 1 for those not named."""
 
     live_bundle_ids_max: _Count = limits.LIVE_BUNDLE_IDS_MAX
     """Bundle ids remembered; further ones are refused with TOO_MANY_LIVE_IDS."""

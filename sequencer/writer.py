@@ -1,13 +1,12 @@
 """The one writer: what is submitted waits here, becomes blocks, and is answered once it is durable.
 
-Owns the queue, the remembered bundles and the pace of blocks. While one block is made durable the next one
+Owns the remembered bundles and the pace of blocks. While one block is made durable the next one
 gathers: a lone bundle is ordered at once, a flood fills large blocks. Who submitted may go away at any
 time; the block does not know. Invariants: a bundle is in at most one block; nobody is answered before its
 block is durable and proven; a block that was given to the engine is never given up.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -19,7 +18,6 @@ from lockstep.errors import (
     Expired,
     LockstepError,
     NotReady,
-    QueueFull,
     ReadOnly,
     ShuttingDown,
     TooManyLiveIds,
@@ -29,16 +27,20 @@ from lockstep.order import Placement
 from lockstep.register import RULES_KNOWN
 from lockstep.types import BundleId
 from sequencer.admission import verify_window
-from sequencer.builder import Proposal, entry_bytes, gather, propose
+from sequencer.builder import Proposal, propose
 from sequencer.chain import ChainState
 from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds, second_of
 from sequencer.log_time import Stopwatch
+from sequencer.waiting import WaitingRoom
 
 PUBLISHED: Final = FAILPOINTS.declare(
     "sequencer.block.published", "streams have the block, nobody is answered"
 )
+DECISION_IDS_SHARE: Final = 8
+"""One part in so many of the ids that may be remembered is there beside them, for decisions alone."""
+
 BEFORE_ACK: Final = FAILPOINTS.declare("sequencer.submit.before_ack", "a bundle's submitter is answered next")
 
 
@@ -51,12 +53,11 @@ class Writer:
         feed: Feed,
         chain: ChainState,
         live: LiveIds,
+        waiting: WaitingRoom,
         *,
         genesis: Tip,
         clock_ms: Callable[[], int],
         heartbeat_ms: int,
-        queue_bundles_max: int,
-        queue_bytes_max: int,
         live_ids_max: int,
     ) -> None:
         """Continue the engine's head; `clock_ms` is a monotonic clock in whole milliseconds."""
@@ -64,19 +65,17 @@ class Writer:
         self._feed = feed
         self._chain = chain
         self._live = live
+        self._waiting = waiting
         self._clock_ms = clock_ms
         self._heartbeat_ms = heartbeat_ms
-        self._queue_bundles_max = queue_bundles_max
-        self._queue_bytes_max = queue_bytes_max
         self._live_ids_max = live_ids_max
         self._tip = genesis if engine.head is None else _tip(engine.head)
         self._stopwatch = Stopwatch(self._tip.time_ms)
-        self._queue: deque[AdmittedBundle] = deque()
-        self._queue_bytes = 0
         self._answers: dict[BundleId, asyncio.Future[Placement]] = {}
         self._work = asyncio.Event()
         self._refusal: LockstepError | None = None
         self._stopping = False
+        self._may_order()
 
     @property
     def tip(self) -> Tip:
@@ -97,8 +96,8 @@ class Writer:
         """Accept a bundle and return a future of its place, which several may share: never cancel it.
 
         A bundle that is known gets its first place. Raises, having accepted nothing, in this order: ReadOnly,
-        NotReady or ShuttingDown; Expired, TooFarAhead; TooManyLiveIds; QueueFull. The future may fail with
-        Expired or ShuttingDown.
+        NotReady or ShuttingDown; Expired, TooFarAhead; what `WaitingRoom.judge` raises; TooManyLiveIds; what
+        `WaitingRoom.take` raises. The future may fail with Expired or ShuttingDown.
         """
         known = self._known(bundle.bundle_id)
         if known is not None:
@@ -107,17 +106,17 @@ class Writer:
             # Raised many times: the traceback of the times before must not pile up on it.
             raise self._refusal.with_traceback(None)
         verify_window(bundle.valid_until_ms, self._tip.time_ms)
-        if self.live_ids >= self._live_ids_max:
+        # The next block is made now or later, so that this is the least that its log time can be.
+        clock_ms = self._clock_ms()
+        time_ms = self._stopwatch.advance(clock_ms).time_ms
+        chain = self._chain
+        candidate = self._waiting.judge(bundle, chain.register, log_size=chain.log_size, time_ms=time_ms)
+        reserve = self._live_ids_max // DECISION_IDS_SHARE if candidate.is_decision else 0
+        if self.live_ids >= self._live_ids_max + reserve:
             raise TooManyLiveIds(limit=self._live_ids_max)
-        if len(self._queue) >= self._queue_bundles_max:
-            raise QueueFull(queue="bundle", limit=self._queue_bundles_max)
-        size_bytes = entry_bytes(bundle)
-        if self._queue_bytes + size_bytes > self._queue_bytes_max:
-            raise QueueFull(queue="bundle bytes", limit=self._queue_bytes_max)
+        self._waiting.take(candidate, chain.registry, clock_ms)
         answer: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self._answers[bundle.bundle_id] = answer
-        self._queue.append(bundle)
-        self._queue_bytes += size_bytes
         self._work.set()
         return answer
 
@@ -128,9 +127,7 @@ class Writer:
     def refuse(self, refusal: ReadOnly | NotReady | ShuttingDown) -> None:
         """Order nothing from now on; a block that the engine has is finished."""
         self._refusal = refusal
-        self._fail([bundle.bundle_id for bundle in self._queue], refusal)
-        self._queue.clear()
-        self._queue_bytes = 0
+        self._fail([bundle.bundle_id for bundle in self._waiting.clear()], refusal)
 
     def allow(self) -> None:
         """Order again after NotReady."""
@@ -161,7 +158,7 @@ class Writer:
         if self._refusal is not None:
             await self._woken(None)
             return False
-        if self._queue:
+        if len(self._waiting):
             return self._until_heartbeat_ms() == 0
         return not await self._woken(self._until_heartbeat_ms() / 1_000)
 
@@ -182,8 +179,7 @@ class Writer:
 
     async def _make_block(self, *, is_due: bool) -> None:
         stopwatch = self._stopwatch.advance(self._clock_ms())
-        chosen, expired = gather(self._queue, stopwatch.time_ms)
-        self._queue_bytes -= sum(map(entry_bytes, (*chosen, *expired)))
+        chosen, expired = self._waiting.gather(stopwatch.time_ms)
         for bundle in expired:
             error = Expired(what="bundle", valid_until_ms=bundle.valid_until_ms, time_ms=stopwatch.time_ms)
             self._fail([bundle.bundle_id], error)
@@ -197,10 +193,13 @@ class Writer:
         self._feed.publish(sealed)
         FAILPOINTS.reach(PUBLISHED)
         self._answer(proposal)
+        # At once, for admission judges by the rules of the next block.
+        self._may_order()
 
     async def _take_over(self, proposal: Proposal) -> None:
         """Bring what is remembered up to the new block."""
         await self._chain.apply(proposal.block)
+        self._waiting.settle(proposal.bundles)
         for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
             self._live.add(placement, second_of(bundle.valid_until_ms))
         self._live.expire(self._tip.time_ms)

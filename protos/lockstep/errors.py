@@ -338,13 +338,13 @@ class UselessEntry(Refused):
     """The register would ignore it."""
 
     code = "USELESS_ENTRY"
-    template = "the {kind} would have no effect: {reason}; look at the swap's state before sending another"
+    template = "the {kind} would have no effect: {reason}; look at how things stand before sending another"
 
     kind: str
-    """Open, Attest, Reveal or Cancel."""
+    """Open, Attest, Reveal or Cancel; `checkpoint` or `change of the registry`."""
 
     reason: str
-    """Why the register would ignore it."""
+    """Why the register, or the registry, would ignore it."""
 
 
 @_error

@@ -1,10 +1,10 @@
 """A chain, its keys and its bundles, and an engine in memory: what the sequencer's unit tests share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lockstep.attesters import AttesterSet
 from lockstep.block import AdmittedBundle
-from lockstep.genesis import Genesis, RollupDefinition, Settlement, encode_genesis, parse_genesis
+from lockstep.genesis import Genesis, Quota, RollupDefinition, Settlement, encode_genesis, parse_genesis
 from lockstep.header import Tip, genesis_tip, header_hash, sign_header, tip_of
 from lockstep.order import Bundle, Placement, Transaction
 from lockstep.settlement_entries import ProvenHeader
@@ -14,12 +14,15 @@ from sequencer.admission import admit
 from sequencer.builder import Proposal, propose
 from sequencer.engine import SealedBlock
 from sequencer.ledger import encode_shares
+from sequencer.waiting import WaitingRoom
 
 SEQUENCER, SETTLEMENT, GOVERNANCE, ATTESTER, STRANGER = (
     SigningKey(bytes([seed]) * 32) for seed in range(1, 6)
 )
 ALPHA, BETA = Namespace("alpha"), Namespace("beta")
 TIME_MS = 1_000_000
+AMPLE = Quota(10**9, 10**9)
+"""A quota that nobody reaches."""
 
 
 def make_genesis() -> Genesis:
@@ -55,6 +58,23 @@ def admitted(
 ) -> AdmittedBundle:
     """Return the same, admitted."""
     return admit(CHAIN, bundle(*payloads, valid_until_ms=valid_until_ms, namespace=namespace), {namespace})
+
+
+def waiting_room(
+    *,
+    bundles_max: int = 1_000,
+    bytes_max: int = 10**9,
+    quota: Quota = AMPLE,
+    weights: Mapping[Namespace, int] | None = None,
+) -> WaitingRoom:
+    """Return an empty waiting room."""
+    return WaitingRoom(
+        log_origin=GENESIS.settlement.origin,
+        quota=quota,
+        weights=weights or {},
+        bundles_max=bundles_max,
+        bytes_max=bytes_max,
+    )
 
 
 def proposals(count: int, *, parent: Tip = START, namespace: Namespace = ALPHA) -> list[Proposal]:

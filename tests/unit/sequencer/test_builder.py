@@ -1,6 +1,4 @@
-"""What goes into one block: in order, whole, within the limits, never too late."""
-
-from collections import deque
+"""What goes into one block: in order, whole, within the limits."""
 
 import pytest
 from hypothesis import given
@@ -10,9 +8,10 @@ from lockstep import limits
 from lockstep.block import AdmittedBundle, verify_block
 from lockstep.order import Transaction
 from lockstep.types import Namespace
-from sequencer.builder import entry_bytes, gather, propose
+from sequencer.builder import Room, entry_bytes, propose
 from tests.unit.sequencer.chain import ALPHA, BETA, START, TIME_MS, admitted
 
+FULL = limits.PAYLOAD_BYTES_MAX
 SIZES = st.sampled_from([1, 100, limits.PAYLOAD_BYTES_MAX])
 BUNDLES = st.lists(
     st.builds(
@@ -30,41 +29,43 @@ BUNDLES = st.lists(
 
 
 @given(BUNDLES)
-def test_gathering_keeps_the_order_and_the_limits(bundles: list[AdmittedBundle]) -> None:
-    waiting = deque(bundles)
-    blocks: list[AdmittedBundle] = []
-    late: list[AdmittedBundle] = []
-    while waiting:
-        chosen, expired = gather(waiting, TIME_MS)
-        assert chosen or expired, "gathering goes on"
-        assert sum(map(entry_bytes, chosen)) <= limits.BLOCK_BYTES_MAX
-        if waiting:
-            assert sum(map(entry_bytes, chosen)) + entry_bytes(waiting[0]) > limits.BLOCK_BYTES_MAX
-        blocks += chosen
-        late += expired
-    assert blocks == [each for each in bundles if each.valid_until_ms > TIME_MS]
-    assert late == [each for each in bundles if each.valid_until_ms <= TIME_MS]
+def test_room_takes_what_fits_and_refusals_change_nothing(bundles: list[AdmittedBundle]) -> None:
+    room = Room()
+    taken = [each for each in bundles if room.take(each)]
+    assert sum(map(entry_bytes, taken)) <= limits.BLOCK_BYTES_MAX
+    again = Room()
+    assert all(map(again.take, taken))
+    for left in (each for each in bundles if each not in taken):
+        assert not again.take(left)
+        assert sum(map(entry_bytes, [*taken, left])) > limits.BLOCK_BYTES_MAX
 
 
+@pytest.mark.parametrize("share", [1, 2])
 @pytest.mark.parametrize(
     ("bundles", "fitting"),
     [
         ([admitted(*[b"x"] * 32) for _ in range(520)], limits.BLOCK_TRANSACTIONS_MAX // 32),
         (
+            [admitted(bytes(FULL), salt, *[bytes(FULL)] * 2) for salt in [b"%d" % n for n in range(30)]],
+            limits.BLOCK_BYTES_MAX // (3 * (FULL + 200)),
+        ),
+        (
             [admitted(b"x", namespace=Namespace(f"r{number}")) for number in range(1_030)],
             limits.BLOCK_NAMESPACES_MAX,
         ),
     ],
-    ids=["transactions", "namespaces"],
+    ids=["transactions", "bytes", "namespaces"],
 )
-def test_counts_are_limited_too(bundles: list[AdmittedBundle], fitting: int) -> None:
-    chosen, _ = gather(deque(bundles), TIME_MS)
-    assert len(chosen) == fitting
+def test_counts_are_limited_too(bundles: list[AdmittedBundle], fitting: int, share: int) -> None:
+    room = Room(share=share)
+    limit = fitting if fitting == limits.BLOCK_NAMESPACES_MAX else fitting // share
+    assert sum(map(room.take, bundles)) == limit
 
 
 @given(BUNDLES)
 def test_a_proposal_verifies_and_its_placements_are_right(bundles: list[AdmittedBundle]) -> None:
-    chosen, _ = gather(deque(bundles), TIME_MS)
+    room = Room()
+    chosen = [each for each in bundles if room.take(each)]
     proposal = propose(START, TIME_MS + 1, chosen)
     block = proposal.block
     verified = verify_block(START, block.header_bytes, block.leaves_bytes, block.entries, (ALPHA, BETA))

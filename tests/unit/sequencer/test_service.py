@@ -17,7 +17,16 @@ from sequencer.intake import Intake
 from sequencer.live_ids import LiveIds
 from sequencer.service import Policy, SequencerService
 from sequencer.writer import Writer
-from tests.unit.sequencer.chain import CHAIN, GENESIS, START, TIME_MS, MemoryEngine, bundle, proposals
+from tests.unit.sequencer.chain import (
+    CHAIN,
+    GENESIS,
+    START,
+    TIME_MS,
+    MemoryEngine,
+    bundle,
+    proposals,
+    waiting_room,
+)
 
 NO_CONTEXT: Any = None
 MADE = proposals(6)
@@ -48,11 +57,10 @@ class Rig:
             self.feed,
             chain,
             self.live,
+            waiting_room(),
             genesis=START,
             clock_ms=lambda: 0,
             heartbeat_ms=1_000,
-            queue_bundles_max=10,
-            queue_bytes_max=10**9,
             live_ids_max=10,
         )
         self.intake = Intake(CHAIN, chain, writer, engine)

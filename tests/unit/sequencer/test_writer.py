@@ -28,7 +28,7 @@ from sequencer.engine import SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds
 from sequencer.writer import Writer
-from tests.unit.sequencer.chain import GENESIS, START, STRANGER, TIME_MS, MemoryEngine, admitted
+from tests.unit.sequencer.chain import GENESIS, START, STRANGER, TIME_MS, MemoryEngine, admitted, waiting_room
 
 FOR_EVER_MS = 3_600_000
 
@@ -89,11 +89,10 @@ async def running(
         feed,
         ChainState(genesis_register(GENESIS)),
         LiveIds(),
+        waiting_room(bundles_max=queue_bundles_max, bytes_max=queue_bytes_max),
         genesis=START,
         clock_ms=lambda: clock_ms[0],
         heartbeat_ms=heartbeat_ms,
-        queue_bundles_max=queue_bundles_max,
-        queue_bytes_max=queue_bytes_max,
         live_ids_max=live_ids_max,
     )
     rig = Rig(engine, feed, writer, clock_ms=clock_ms)
@@ -186,7 +185,7 @@ async def wait_for(writer: Writer, bundle: AdmittedBundle) -> Placement:
 
 async def test_a_full_queue_refuses_before_it_accepts() -> None:
     bundles = [admitted(b"%d" % number) for number in range(5)]
-    async with running(queue_bundles_max=2) as rig:
+    async with running(queue_bundles_max=4) as rig:
         rig.writer.submit(bundles[0])
         await rig.asked()
         kept = [rig.writer.submit(each) for each in bundles[1:3]]
@@ -203,7 +202,7 @@ async def test_a_full_queue_refuses_before_it_accepts() -> None:
 
 async def test_a_queue_is_full_by_bytes_too_and_empties_again() -> None:
     bundles = [admitted(bytes([number]) * 50) for number in range(4)]
-    async with running(queue_bytes_max=250) as rig:
+    async with running(queue_bytes_max=350) as rig:
         for round_bundles in (bundles[:2], bundles[2:]):
             answers = [rig.writer.submit(each) for each in round_bundles]
             assert isinstance(refusal(rig.writer, admitted(b"z" * 50)), QueueFull)

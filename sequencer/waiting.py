@@ -1,0 +1,197 @@
+"""Where accepted bundles wait for a block: what may come in, and who is next.
+
+Owns two queues. Decisions (`sequencer.judgement`) have one of their own, and up to DECISIONS_SHARE of each
+block before all else, so that no flood of anything delays the outcome of a swap; they are charged to no
+quota. What decides the same as one that waits already, or finds that queue full, takes its turn with
+everything else: in the fair queue, within the quotas of the namespaces that it touches. Invariants: nothing
+is accepted beyond the bounds, and whatever is refused has left no trace; no namespace fills a queue, for it
+may have no more waiting there than is still free; a bundle stays under way until it is settled.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lockstep import limits
+from lockstep.block import AdmittedBundle
+from lockstep.errors import QueueFull
+from lockstep.genesis import Quota
+from lockstep.register import Register
+from lockstep.registry import Registry
+from lockstep.types import BundleId, Namespace, SwapId
+from sequencer.builder import Room, entry_bytes
+from sequencer.fair_queue import FairQueue
+from sequencer.judgement import Claim, Judge, Judgement
+from sequencer.quotas import Quotas
+
+__pure__ = True
+
+DECISIONS_SHARE: Final = 2
+"""One part in so many of each block is for decisions, if there are as many."""
+
+DECISIONS_MAX: Final = 4_096
+"""Decisions that wait in their own queue."""
+
+DECISIONS_BYTES_MAX: Final = 4 * limits.BLOCK_BYTES_MAX
+"""Bytes of their entries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A bundle that may come in if there is room."""
+
+    bundle: AdmittedBundle
+    """The bundle."""
+    judgement: Judgement
+    """What it would do."""
+    size_bytes: int
+    """What it takes of a block."""
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether room is reserved for it."""
+        return bool(self.judgement.claims)
+
+
+class WaitingRoom:
+    """Bundles between their acceptance and their block."""
+
+    def __init__(
+        self,
+        *,
+        log_origin: str,
+        quota: Quota,
+        weights: Mapping[Namespace, int],
+        bundles_max: int,
+        bytes_max: int,
+    ) -> None:
+        """`quota` holds for namespaces to which the registry gives none; the bounds leave out decisions."""
+        self._judge = Judge(log_origin)
+        self._quotas = Quotas(quota)
+        self._decisions: deque[Candidate] = deque()
+        self._decisions_bytes = 0
+        self._claims: set[Claim] = set()
+        self._claimed_by: dict[BundleId, frozenset[Claim]] = {}
+        self._fair = FairQueue(weights)
+        self._fair_bounds = (bundles_max, bytes_max)
+        self._fair_bytes = 0
+        self._bundles_of: Counter[Namespace] = Counter()
+        self._bytes_of: Counter[Namespace] = Counter()
+        self._under_way: dict[BundleId, Judgement] = {}
+        self._opening_tags: dict[SwapId, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._decisions) + len(self._fair)
+
+    # --- in
+
+    def judge(self, bundle: AdmittedBundle, register: Register, *, log_size: int, time_ms: int) -> Candidate:
+        """Return a bundle as one that may come in. Raises as `Judge.judge`."""
+        judgement = self._judge.judge(bundle, register, log_size=log_size, time_ms=time_ms)
+        return Candidate(bundle, judgement, entry_bytes(bundle))
+
+    def take(self, candidate: Candidate, registry: Registry, clock_ms: int) -> None:
+        """Let a bundle wait for a block. Raises QueueFull or QuotaExceeded, having accepted nothing."""
+        if self._has_decisions_room(candidate):
+            self._decisions.append(candidate)
+            self._decisions_bytes += candidate.size_bytes
+            self._claimed_by[candidate.bundle.bundle_id] = candidate.judgement.claims
+            self._claims |= candidate.judgement.claims
+        else:
+            self._verify_fair_room(candidate)
+            self._quotas.charge(candidate.bundle, registry, clock_ms)
+            self._push(candidate)
+        self._under_way[candidate.bundle.bundle_id] = candidate.judgement
+        self._judge.add(candidate.bundle, candidate.judgement)
+
+    def _has_decisions_room(self, candidate: Candidate) -> bool:
+        """Answer whether a bundle decides something that no bundle under way does, and its queue has room."""
+        return (
+            candidate.is_decision
+            and len(self._decisions) < DECISIONS_MAX
+            and self._decisions_bytes + candidate.size_bytes <= DECISIONS_BYTES_MAX
+            and candidate.judgement.claims.isdisjoint(self._claims)
+        )
+
+    def _verify_fair_room(self, candidate: Candidate) -> None:
+        bundles_max, bytes_max = self._fair_bounds
+        bundles_free, bytes_free = bundles_max - len(self._fair), bytes_max - self._fair_bytes
+        if not bundles_free:
+            raise QueueFull(queue="bundle", limit=bundles_max)
+        if candidate.size_bytes > bytes_free:
+            raise QueueFull(queue="bundle bytes", limit=bytes_max)
+        for namespace in _namespaces(candidate.bundle):
+            if self._bundles_of[namespace] >= bundles_free:
+                raise QueueFull(queue=f"{namespace} bundle", limit=self._bundles_of[namespace])
+            if self._bytes_of[namespace] >= bytes_free:
+                raise QueueFull(queue=f"{namespace} bundle bytes", limit=self._bytes_of[namespace])
+
+    def _push(self, candidate: Candidate) -> None:
+        tags = [self._opening_tags.get(each, 0) for each in candidate.judgement.follows]
+        tag = self._fair.push(candidate.bundle, after=max(tags, default=0))
+        for swap_id in candidate.judgement.opens:
+            self._opening_tags[swap_id] = tag
+        self._fair_bytes += candidate.size_bytes
+        for namespace in _namespaces(candidate.bundle):
+            self._bundles_of[namespace] += 1
+            self._bytes_of[namespace] += candidate.size_bytes
+
+    # --- out
+
+    def gather(self, time_ms: int) -> tuple[list[AdmittedBundle], list[AdmittedBundle]]:
+        """Take what a block at `time_ms` holds; return it, and what expired before it.
+
+        Decisions first, within their share; then all else by turns, up to the first that does not fit.
+        """
+        room, expired = Room(), list[AdmittedBundle]()
+        share = Room(share=DECISIONS_SHARE)
+        chosen: list[AdmittedBundle] = []
+        while self._decisions:
+            bundle = self._decisions[0].bundle
+            is_late = bundle.valid_until_ms <= time_ms
+            if not is_late and not (share.take(bundle) and room.take(bundle)):
+                break
+            self._decisions_bytes -= self._decisions.popleft().size_bytes
+            (expired if is_late else chosen).append(bundle)
+        while len(self._fair):
+            bundle = self._fair.first()
+            is_late = bundle.valid_until_ms <= time_ms
+            if not is_late and not room.take(bundle):
+                break
+            self._left_fair(self._fair.pop())
+            (expired if is_late else chosen).append(bundle)
+        self.settle(expired)
+        return chosen, expired
+
+    def settle(self, bundles: Iterable[AdmittedBundle]) -> None:
+        """Forget bundles that are in the register now, or will never be."""
+        for bundle in bundles:
+            judgement = self._under_way.pop(bundle.bundle_id)
+            self._claims -= self._claimed_by.pop(bundle.bundle_id, frozenset())
+            self._judge.remove(bundle, judgement)
+            for swap_id in judgement.opens:
+                self._opening_tags.pop(swap_id, None)
+
+    def clear(self) -> list[AdmittedBundle]:
+        """Let everything that waits go, and return it."""
+        bundles = [each.bundle for each in self._decisions]
+        self._decisions.clear()
+        self._decisions_bytes = 0
+        for bundle in self._fair.clear():
+            self._left_fair(bundle)
+            bundles.append(bundle)
+        self.settle(bundles)
+        return bundles
+
+    def _left_fair(self, bundle: AdmittedBundle) -> None:
+        size_bytes = entry_bytes(bundle)
+        self._fair_bytes -= size_bytes
+        for namespace in _namespaces(bundle):
+            self._bundles_of[namespace] -= 1
+            self._bytes_of[namespace] -= size_bytes
+
+
+def _namespaces(bundle: AdmittedBundle) -> Iterable[Namespace]:
+    """Return each namespace that a bundle touches once."""
+    return dict.fromkeys(namespace for namespace, _ in bundle.transactions)

@@ -2,7 +2,7 @@
 
 Owns what each kind must show, and the name by which evidence about the same fault is found again: one of a
 kind is enough, so that a faulty key cannot fill the log. Invariant: evidence that verifies convicts a key
-that the registry knows, whatever the log has anchored; but see attestations of two heights.
+that the registry knows, whatever the log has anchored.
 
     kind                who is convicted                      evidence is about
     1 HEADERS           the sequencer                         a height
@@ -10,16 +10,13 @@ that the registry knows, whatever the log has anchored; but see attestations of 
     3 COMMITMENTS       an attester                           a height
     4 REGISTER_ROOTS    one of two attesters, or both         a height
 
-Two attestations contradict each other only if both were made on this chain: their header hashes are the same,
-or both are anchored. An attester that was shown two orders by the sequencer is no liar. Nor is one that
-attested two openings of a swap (protos/README.md, section 8), of which this log knows nothing: attestations
-of two heights convict only together with the order, which shows that the swap was not opened again in
-between.
+Two attestations contradict each other only if both were made on one block: a leg has one verdict there. An
+attester that was shown two orders by the sequencer is no liar, and nor is one that attested two openings of a
+swap (protos/README.md, section 8). Verdicts of two heights need the order to convict, which shows that the
+swap was not opened again in between; followers find those (`lockstep.register.Contradicted`).
 """
 
-from collections.abc import Callable
-
-from lockstep.errors import BadSignature, Discontinuous, Malformed, UnknownKey, WrongChain
+from lockstep.errors import BadSignature, Malformed, UnknownKey, WrongChain
 from lockstep.hashing import SIGN_ATTESTATION
 from lockstep.settlement_entries import (
     CommitmentEntry,
@@ -40,12 +37,9 @@ from lockstep.settlement_names import (
 from lockstep.settlement_registry import KnownRegistry
 from lockstep.signing import verify
 from lockstep.swap_entries import Attest, AttestItem, decode_swap_entry
-from lockstep.types import ChainId, HeaderHash
+from lockstep.types import ChainId
 
 __pure__ = True
-
-HeaderHashAt = Callable[[int], HeaderHash | None]
-"""Returns the hash of the header at a height if a range ends there."""
 
 
 def evidence_name(evidence: Evidence) -> str:
@@ -71,22 +65,12 @@ def evidence_name(evidence: Evidence) -> str:
             return register_evidence_name(entry.posted.commitment.height)
 
 
-def executed_heights(evidence: Evidence) -> tuple[int, ...]:
-    """Return the heights whose header hashes `verify_evidence` asks for."""
-    if evidence.kind != EvidenceKind.ATTESTATIONS:
-        return ()
-    return tuple(each.attestation.executed_height for each in _attestations(evidence))
-
-
-def verify_evidence(
-    evidence: Evidence, *, chain: ChainId, registry: KnownRegistry, header_hash_at: HeaderHashAt
-) -> None:
+def verify_evidence(evidence: Evidence, *, chain: ChainId, registry: KnownRegistry) -> None:
     """Verify that evidence convicts.
 
     1. The statements are of the kind and contradict each other (Malformed).
     2. Each is about this chain (WrongChain), its key may make such statements (UnknownKey) and made this one
        (BadSignature).
-    3. Attestations were made on this chain's headers (Discontinuous).
     """
     match evidence.kind:
         case EvidenceKind.HEADERS:
@@ -95,7 +79,7 @@ def verify_evidence(
                 verify_proven_header(registry.sequencer_key_at(proven.header.height), proven)
         case EvidenceKind.ATTESTATIONS:
             _contradicted(evidence)
-            _verify_attestations(evidence, chain, registry, header_hash_at)
+            _verify_attestations(evidence, chain, registry)
         case EvidenceKind.COMMITMENTS:
             for entry in _commitments(evidence):
                 _verify_commitment(entry, chain, registry)
@@ -120,6 +104,8 @@ def _attestations(evidence: Evidence) -> tuple[Attest, Attest]:
     one, other = first.attestation, second.attestation
     if (one.rollup, one.attester) != (other.rollup, other.attester):
         raise _malformed("second", "is another attester's, or about another rollup")
+    if (one.executed_height, one.header_hash) != (other.executed_height, other.header_hash):
+        raise _malformed("second", "was made on another block")
     return first, second
 
 
@@ -175,24 +161,14 @@ def _verify_commitment(entry: CommitmentEntry, chain: ChainId, registry: KnownRe
     verify_commitment(entry)
 
 
-def _verify_attestations(
-    evidence: Evidence, chain: ChainId, registry: KnownRegistry, header_hash_at: HeaderHashAt
-) -> None:
-    pair = _attestations(evidence)
-    for each in pair:
+def _verify_attestations(evidence: Evidence, chain: ChainId, registry: KnownRegistry) -> None:
+    for each in _attestations(evidence):
         said = each.attestation
         _require_chain(chain, said.chain)
         if not registry.was_attester(said.rollup, said.attester):
             raise UnknownKey(what="attestation", key=said.attester.hex())
         if not verify(SIGN_ATTESTATION, said.attester, each.body, each.signature):
             raise BadSignature(what="attestation", signer=said.attester.hex())
-    made_on = {(each.attestation.executed_height, each.attestation.header_hash) for each in pair}
-    if len(made_on) == 1:
-        return
-    for height, hashed in sorted(made_on):
-        if header_hash_at(height) != hashed:
-            reason = f"has an attestation made on a header at height {height} that is not anchored"
-            raise Discontinuous(what="evidence", reason=reason)
 
 
 def _require_chain(chain: ChainId, found: ChainId) -> None:

@@ -57,7 +57,7 @@ from lockstep.settlement_entries import (
     verify_commitment,
     verify_proven_header,
 )
-from lockstep.settlement_evidence import evidence_name, executed_heights, verify_evidence
+from lockstep.settlement_evidence import evidence_name, verify_evidence
 from lockstep.settlement_names import (
     Find,
     Found,
@@ -210,8 +210,6 @@ def lookups(log: Log, candidate: Candidate) -> tuple[str, ...]:
             names |= {range_name(height), register_name(height)}
             names |= {register_evidence_name(height)}
             names |= {commitments_evidence_name(rollup, posted.attester, height)}
-        case Evidence() as evidence:
-            names |= {range_name(height) for height in executed_heights(evidence)}
     return tuple(names)
 
 
@@ -230,7 +228,7 @@ def step(log: Log, find: Find, candidate: Candidate) -> Step:
             case CommitmentEntry() as entry:
                 return _judge_commitment(log, find, candidate, entry)
             case Evidence() as entry:
-                return _judge_evidence(log, find, candidate, entry)
+                return _judge_evidence(log, candidate, entry)
             case Registration():
                 return _judge_registration(log, candidate)
             case GenesisEntry():
@@ -375,12 +373,8 @@ def _completes_threshold(log: Log, find: Find, entry: CommitmentEntry) -> bool:
     return agreeing + 1 >= attesters.threshold
 
 
-def _judge_evidence(log: Log, find: Find, candidate: Candidate, entry: Evidence) -> Step:
-    def header_hash_at(height: int) -> HeaderHash | None:
-        about = find(range_name(height))
-        return None if about is None else _anchored_hash(about)
-
-    verify_evidence(entry, chain=log.genesis.chain_id, registry=log.registry, header_hash_at=header_hash_at)
+def _judge_evidence(log: Log, candidate: Candidate, entry: Evidence) -> Step:
+    verify_evidence(entry, chain=log.genesis.chain_id, registry=log.registry)
     return _append(log, candidate)
 
 
@@ -421,9 +415,7 @@ def _convicts(log: Log, evidence: Evidence) -> bool:
     It does not if a registration that came late changed whose signature counted for the first of them.
     """
     try:
-        verify_evidence(
-            evidence, chain=log.genesis.chain_id, registry=log.registry, header_hash_at=lambda _height: None
-        )
+        verify_evidence(evidence, chain=log.genesis.chain_id, registry=log.registry)
     except (BadSignature, UnknownKey):
         return False
     return True

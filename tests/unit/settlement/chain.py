@@ -180,12 +180,13 @@ def attestation(
     chain: Chain,
     height: int = INTERVAL,
     leg: int = 0,
+    reason: RejectReason = RejectReason.OTHER,
     key: SigningKey | None = None,
     chain_id: ChainId = CHAIN,
 ) -> bytes:
-    """Return an attester's `_swap` entry with one verdict."""
-    reason = RejectReason.NONE if verdict == Verdict.LOCKED else RejectReason.OTHER
-    item = AttestItem(SwapId(bytes([9]) * 32), leg, verdict, reason)
+    """Return an attester's `_swap` entry with one verdict; `reason` is that of a rejection."""
+    given = RejectReason.NONE if verdict == Verdict.LOCKED else reason
+    item = AttestItem(SwapId(bytes([9]) * 32), leg, verdict, given)
     said = Attestation(
         chain=chain_id,
         rollup=RollupId(rollup_of(name)),

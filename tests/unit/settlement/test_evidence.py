@@ -2,10 +2,10 @@
 
 import pytest
 
-from lockstep.errors import BadSignature, Discontinuous, LockstepError, Malformed, UnknownKey, WrongChain
+from lockstep.errors import BadSignature, LockstepError, Malformed, UnknownKey, WrongChain
 from lockstep.settlement_entries import EvidenceKind, encode_proven_header
 from lockstep.settlement_log import read_candidate
-from lockstep.swap_entries import Verdict, encode_reveal
+from lockstep.swap_entries import RejectReason, Verdict, encode_reveal
 from lockstep.types import ChainId, Height, SwapId
 from tests.unit.settlement.chain import (
     Chain,
@@ -63,8 +63,18 @@ MEANS_NOTHING = {
         attestation("a0", LOCKED, chain=CHAIN),
         attestation("a0", REJECTED, chain=CHAIN, leg=1),
     ),
-    "the same verdict at two heights": pair(
-        ATTESTATIONS, attestation("a0", LOCKED, chain=CHAIN), attestation("a0", LOCKED, chain=CHAIN, height=8)
+    "one verdict with two reasons": pair(
+        ATTESTATIONS,
+        attestation("a0", REJECTED, chain=CHAIN),
+        attestation("a0", REJECTED, chain=CHAIN, reason=RejectReason.UNKNOWN_ASSET),
+    ),
+    "verdicts at two heights, between which the swap may have been opened again": pair(
+        ATTESTATIONS,
+        attestation("a0", LOCKED, chain=CHAIN),
+        attestation("a0", REJECTED, chain=CHAIN, height=8),
+    ),
+    "verdicts on two forks": pair(
+        ATTESTATIONS, attestation("a0", LOCKED, chain=CHAIN), attestation("a0", REJECTED, chain=FORK)
     ),
     "commitments at two heights": pair(
         COMMITMENTS, CHAIN.commitment("a0", 7), CHAIN.commitment("a0", 8, state=1)
@@ -124,18 +134,6 @@ CONVICTS_NOBODY: dict[str, tuple[tuple[EvidenceKind, bytes, bytes], type[Lockste
             attestation("a0", REJECTED, chain=CHAIN, chain_id=OTHER_CHAIN),
         ),
         WrongChain,
-    ),
-    "a verdict on a fork": (
-        pair(ATTESTATIONS, attestation("a0", LOCKED, chain=CHAIN), attestation("a0", REJECTED, chain=FORK)),
-        Discontinuous,
-    ),
-    "a verdict where no range ends": (
-        pair(
-            ATTESTATIONS,
-            attestation("a0", LOCKED, chain=CHAIN),
-            attestation("a0", REJECTED, chain=CHAIN, height=3),
-        ),
-        Discontinuous,
     ),
     "a commitment that the attester did not sign": (
         pair(COMMITMENTS, CHAIN.commitment("a0", 7), CHAIN.commitment("a0", 7, state=1, key=key_of("a1"))),
@@ -197,11 +195,6 @@ def test_what_convicts_nobody(
     entry = evidence(kind, second, first) if is_swapped else evidence(kind, first, second)
     assert isinstance(judged.give(entry), error)
     assert judged.log.size == 3
-
-
-def test_verdicts_at_two_anchored_heights_convict(judged: Judged) -> None:
-    first, second = attestation("a0", LOCKED, chain=CHAIN), attestation("a0", REJECTED, chain=CHAIN, height=8)
-    assert judged.give(evidence(ATTESTATIONS, first, second)) == 3
 
 
 def test_verdicts_on_one_fork_convict_wherever_it_is(judged: Judged) -> None:

@@ -5,14 +5,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from deploy.node.chain_files import save_key
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
-from lockstep.genesis import Genesis, parse_genesis
+from lockstep.genesis import Genesis, RollupDefinition, parse_genesis
 from lockstep.order import Bundle, Transaction
 from lockstep.types import Namespace
 from rollups.client import RollupClient
@@ -124,18 +125,26 @@ class Network:
 
 
 @asynccontextmanager
-async def network(folder: Path, *names: str) -> AsyncIterator[Network]:
+async def network(
+    folder: Path,
+    *names: str,
+    rollups: Sequence[RollupDefinition] = (),
+    keys: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Network]:
     """Run settlement log, sequencer and these rollup nodes, such as `beta-0`; those named -0 attest.
 
-    All of them are killed at the end.
+    `rollups` are the genesis file's; `keys` says by their names with which keys nodes attest instead. All
+    processes are killed at the end.
     """
-    raw = genesis_file()
+    raw = genesis_file(*rollups)
     (folder / "genesis.json").write_bytes(raw)
     genesis = parse_genesis(raw)
     for name in ("sequencer", "settlement"):
         save_key(folder / f"{name}.pem", seed(name))
     for name in ("alpha", "beta"):
         save_key(folder / f"{name}-0.pem", seed(f"attester of {name}"))
+    for name, key in keys.items():
+        save_key(folder / f"{name}.pem", seed(key))
     log = Node("settlement", "bridge.settlement", folder, 'key = "settlement.pem"')
     nodes = {"settlement": log}
     async with AsyncExitStack() as stack:
@@ -152,7 +161,7 @@ async def network(folder: Path, *names: str) -> AsyncIterator[Network]:
         for name in names:
             rollup = name.partition("-")[0]
             settings = f'rollup = "{rollup}"\nsequencer = "{order.address}"\nsettlement = "{log.address}"' + (
-                f'\nkey = "{name}.pem"' if name.endswith("-0") else ""
+                f'\nkey = "{name}.pem"' if name.endswith("-0") or name in keys else ""
             )
             nodes[name] = Node(name, "rollups", folder, settings)
             await nodes[name].start()

@@ -70,7 +70,13 @@ SEQUENCER = key("sequencer")
 ATTESTERS = {ALPHA: key("attester of alpha"), BETA: key("attester of beta")}
 
 
-def rollup(name: RollupId, *, escrow: EscrowModule | None = None, funds: int = 1_000) -> RollupDefinition:
+def rollup(
+    name: RollupId,
+    *,
+    escrow: EscrowModule | None = None,
+    funds: int = 1_000,
+    attesters: AttesterSet | None = None,
+) -> RollupDefinition:
     everybody = tuple(Allocation(trader.public_key, funds) for trader in (ANN, BOB))
     assets = (
         Asset("gold", 2, 0, everybody),
@@ -79,7 +85,7 @@ def rollup(name: RollupId, *, escrow: EscrowModule | None = None, funds: int = 1
     )
     return RollupDefinition(
         id=name,
-        attesters=AttesterSet(1, (ATTESTERS[name].public_key,)),
+        attesters=attesters or AttesterSet(1, (ATTESTERS[name].public_key,)),
         modules=Modules(BankModule(assets), escrow or EscrowModule(minimum_lock=5)),
     )
 

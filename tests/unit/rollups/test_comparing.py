@@ -7,20 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from deploy.node.database import open_database
-from lockstep.commitment import balance_key, commitment_hash, encode_commitment
-from lockstep.encoding import u128
+from lockstep.commitment import commitment_hash
 from lockstep.errors import Contradiction, NotReady, NotYet, UnavailablePeer
 from lockstep.header import Tip
 from lockstep.transactions import Lock, Transfer
 from lockstep.types import Namespace
 from rollups.node import RollupNode
 from rollups.peers import Divergence
-from rollups.state import map_of
-from rollups.storage import APPLICATION_ID, SCHEMA, StoredBlock, open_storage
+from rollups.storage import StoredBlock
 from sequencer.client import FollowedBlock, KeyAt
 from tests.unit.rollups.chain import ALPHA, ANN, ATTESTERS, CARL, Chain, make_swap
 from tests.unit.rollups.running import DEADLINE_S, FakeAnchored, FakeLog, FakeOrder, reach, running, until
+from tests.unit.rollups.tampering import make_rich
 
 
 def pay(order: FakeOrder) -> int:
@@ -41,26 +39,6 @@ async def hash_at(node: RollupNode, height: int) -> bytes:
 async def ready(node: RollupNode) -> None:
     async with asyncio.timeout(DEADLINE_S):
         await node.until_ready()
-
-
-async def make_rich(path: Path) -> None:
-    """Give Carl gold in a node's data, consistently: rows and commitment of the last block go together."""
-    async with open_storage(path) as storage:
-        loaded = await storage.load(Chain().genesis, ALPHA)
-    assert loaded.block is not None
-    values = {**loaded.memory.values, balance_key(b"gold", CARL.public_key): u128(10**9)}
-    richer = replace(loaded.block.commitment, state_root=map_of(values.items()).root)
-    async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
-        put = "INSERT OR REPLACE INTO state(key, value) VALUES (?, ?)"
-        await database.transact(
-            [
-                (put, [(balance_key(b"gold", CARL.public_key), u128(10**9))]),
-                (
-                    "UPDATE blocks SET commitment = ? WHERE height = ?",
-                    [(encode_commitment(richer), richer.height)],
-                ),
-            ]
-        )
 
 
 # --- the settlement log -----------------------------------------------------------------------------------
@@ -134,7 +112,7 @@ async def test_data_that_were_changed_consistently_are_found_out_by_the_log(tmp_
         await reach(node, 1)
         honest = await hash_at(node, 1)
     log.anchored[ALPHA] = FakeAnchored(1, honest)
-    await make_rich(tmp_path / f"{ALPHA}.db")
+    await make_rich(tmp_path / f"{ALPHA}.db", order.chain.genesis)
     async with running(tmp_path, order, key=ATTESTERS[ALPHA], log=log) as node:
         await until(node, lambda: bool(node.stopped_reason))
         assert (

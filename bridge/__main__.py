@@ -29,6 +29,7 @@ from deploy.node.process import announce_ready, run
 from deploy.node.server import Server, serving
 from deploy.node.settings import load_settings
 from lockstep.errors import Malformed
+from lockstep.registry import role_key_at
 from sequencer.client import SequencerClient
 
 DATABASE_FILE: Final = "bridge.sqlite"
@@ -71,7 +72,12 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
             reason = f"{path}: {error.message}; delete it, the order brings back what counts"
             raise DataRefused(reason) from error
         order = await stack.enter_async_context(
-            SequencerClient(settings.sequencer, genesis, settings.sequencer_client)
+            SequencerClient(
+                settings.sequencer,
+                genesis,
+                settings.sequencer_client,
+                sequencer_key=lambda height: role_key_at(book.register.registry, "sequencer", height),
+            )
         )
         coordinator = Coordinator(book, database, order)
         service = BridgeService(

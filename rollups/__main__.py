@@ -102,9 +102,11 @@ def _order_client(target: str, node: RollupNode) -> SequencerClient:
 
 def _settlement_client(target: str, node: RollupNode) -> SettlementClient:
     """Return a client that knows the log's key as of the node's height."""
-    keys = node.published.state.register.registry.keys
     return SettlementClient(
-        target, node.genesis, log_key=keys["settlement"], sequencer_key=_sequencer_key_of(node)
+        target,
+        node.genesis,
+        log_key=lambda: node.published.state.register.registry.keys["settlement"],
+        sequencer_key=_sequencer_key_of(node),
     )
 
 

@@ -102,7 +102,12 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
             anchoring = None
             if settings.settlement is not None:
                 log = await stack.enter_async_context(
-                    SettlementClient(settings.settlement, genesis, settings.settlement_client)
+                    SettlementClient(
+                        settings.settlement,
+                        genesis,
+                        settings.settlement_client,
+                        log_key=lambda: chain.registry.keys["settlement"],
+                    )
                 )
                 anchoring = Anchoring(
                     log,

@@ -157,9 +157,15 @@ class Writer:
 
     async def _append(self, batch: Sequence[_Waiting]) -> None:
         """Judge a batch, make it durable, publish, answer."""
+        if self._refusal is not None:
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(self._refusal)
+            return
         steps = await self._judge([waiting.candidate for waiting in batch])
         if any(each.appended for each in steps):
             await self._commit(steps)
+            self._refuse_if_replaced()
             await self._record()
             published = self._sign()
             assert self._feed is not None, "the writer was started"
@@ -168,6 +174,16 @@ class Writer:
         for waiting, done in zip(batch, steps, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(done.answer)
+
+    def _refuse_if_replaced(self) -> None:
+        """Append no more once the key that signs here is no longer the log's; what is there is signed."""
+        if self._log.registry.now.keys["settlement"] == self._key.public_key:
+            return
+        self._refusal = ReadOnly(
+            reason=f"with header {self._log.tip.height} another key has come to sign checkpoints",
+            advice="stop it and start it with the key that the registry names",
+        )
+        structlog.get_logger().error("key_replaced", height=self._log.tip.height)
 
     async def _judge(self, candidates: Sequence[Candidate]) -> tuple[Step, ...]:
         """Step through candidates, each judged behind those before it; nothing is written."""

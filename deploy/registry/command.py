@@ -260,9 +260,10 @@ async def _change_and_tell(
     done = await change_registry(follower, client, wish, key, wait=options["wait"])
     if options["settlement"] is None:
         return done, ""
-    genesis = follower.genesis
-    log_key = follower.chain.settlement_keys.accepted[0]
-    async with SettlementClient(options["settlement"], genesis, log_key=log_key) as log:
+    keys = follower.chain.registry.keys
+    async with SettlementClient(
+        options["settlement"], follower.genesis, log_key=lambda: keys["settlement"]
+    ) as log:
         try:
             return replace(done, settlement_index=await tell_settlement(log, done)), ""
         except LockstepError as error:

@@ -38,8 +38,6 @@ class ChainRegistry:
         """The block that it is after."""
         self.sequencer_keys = KeyHistory("sequencer", self.registry, 0)
         """Who signed which header."""
-        self.settlement_keys = KeyHistory("settlement", self.registry, 0)
-        """Who signs checkpoints."""
 
     def take(self, followed: FollowedBlock) -> tuple[RegistryEvent, ...]:
         """Go on to the next block, and return what became of changes in it."""
@@ -50,8 +48,7 @@ class ChainRegistry:
             self.registry, height=height, time_ms=block.header.time_ms, entries=entries
         )
         self.tip = tip_of(block.header, block.hash)
-        for keys in (self.sequencer_keys, self.settlement_keys):
-            keys.follow(self.registry, height)
+        self.sequencer_keys.follow(self.registry, height)
         return events
 
     def next_key(self, height: Height) -> PublicKey:

@@ -33,14 +33,6 @@ class KeyHistory:
         self._registry = registry
         self._height = height
 
-    @property
-    def accepted(self) -> tuple[PublicKey, ...]:
-        """The key in force after the last block that was followed, and the one before it, if there was one.
-
-        For what is signed without a height, such as checkpoints of the settlement log.
-        """
-        return tuple(reversed(self._keys[-2:]))
-
     def at(self, height: Height) -> PublicKey:
         """Return the key at a height; ahead of what was followed, as far as changes are pending already."""
         if height > self._height:

@@ -297,7 +297,8 @@ async def test_a_client_refuses_a_log_that_does_not_extend_what_it_saw(tmp_path:
         await client.append(RANGES[1])
         async with SettlementClient(process.address, GENESIS, seen=real) as follower:
             assert await follower.checkpoint() == await client.checkpoint() != real
-        async with SettlementClient(process.address, GENESIS, log_key=key_of("a0").public_key) as follower:
+        strange = key_of("a0").public_key
+        async with SettlementClient(process.address, GENESIS, log_key=lambda: strange) as follower:
             with pytest.raises(BadSignature):
                 await follower.checkpoint()
 

@@ -7,7 +7,7 @@ with every other one that it accepted, and is no older than those accepted befor
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -25,7 +25,7 @@ from bridge.settlement.client.answers import (
 )
 from deploy.node.client import Backoff, CallMethod, ClientSettings, connect, error_from_rpc, retrying
 from lockstep.checkpoint import Checkpoint, NoteVerifier, verify_checkpoint
-from lockstep.errors import Contradiction, LockstepError, Malformed, ProofInvalid
+from lockstep.errors import BadSignature, Contradiction, LockstepError, Malformed, ProofInvalid
 from lockstep.genesis import Genesis
 from lockstep.merkle import EMPTY_ROOT, Frontier, verify_consistency
 from lockstep.settlement_log import read_candidate, says_the_same
@@ -57,20 +57,23 @@ class SettlementClient:
         settings: ClientSettings = _DEFAULT_SETTINGS,
         *,
         seen: Checkpoint | None = None,
-        log_key: PublicKey | None = None,
+        log_key: Callable[[], PublicKey] | None = None,
         sequencer_key: SequencerKey | None = None,
     ) -> None:
         """Talk to `target` (`host:port`) about the chain of `genesis`.
 
-        `seen` is the newest checkpoint that the caller ever saw: the log must extend it. `log_key` signs
-        checkpoints and `sequencer_key` tells whose header counts at a height; by default they are the ones
-        that genesis names, which a client that outlives their rotation must replace.
+        `seen` is the newest checkpoint that the caller ever saw: the log must extend it. `log_key` tells who
+        signs checkpoints now and `sequencer_key` whose header counts at a height; by default they are the
+        keys that genesis names, which a client that outlives their rotation must replace. The key that
+        `log_key` told before counts until the first checkpoint under the new one.
         """
         self._target = target
         self._genesis = genesis
         self._settings = settings
-        origin, public_key = genesis.settlement.origin, log_key or genesis.settlement.public_key
-        self._verifier = NoteVerifier(origin, public_key)
+        origin = genesis.settlement.origin
+        self._log_key = log_key or (lambda: genesis.settlement.public_key)
+        self._verifier = NoteVerifier(origin, self._log_key())
+        self._outgoing: NoteVerifier | None = None
         self._sequencer_key: SequencerKey = sequencer_key or (lambda _height: genesis.sequencer)
         self._seen = seen or Checkpoint(origin, 0, EMPTY_ROOT)
         self._advancing = asyncio.Lock()
@@ -273,7 +276,18 @@ class SettlementClient:
             raise _contradiction(older, newer) from error
 
     def _verified(self, note: bytes) -> Checkpoint:
-        return verify_checkpoint(note, self._verifier, verify=verify_raw)
+        key = self._log_key()
+        if key != self._verifier.public_key:
+            self._outgoing, self._verifier = self._verifier, NoteVerifier(self._verifier.name, key)
+        try:
+            checkpoint = verify_checkpoint(note, self._verifier, verify=verify_raw)
+        except BadSignature:
+            if self._outgoing is None:
+                raise
+            # A log signs with its old key until it is started with the new one.
+            return verify_checkpoint(note, self._outgoing, verify=verify_raw)
+        self._outgoing = None
+        return checkpoint
 
     async def _call(
         self, method: CallMethod[_Request, _Response], request: _Request, timeout_ms: int

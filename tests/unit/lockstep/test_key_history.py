@@ -1,7 +1,5 @@
 """Which key a role had when."""
 
-from dataclasses import replace
-
 from lockstep.key_history import KeyHistory
 from lockstep.registry import Registry, accept, take_effect
 from lockstep.registry_entries import RegistryChange, RotateKey, sign_change
@@ -20,18 +18,7 @@ def test_each_height_keeps_its_key() -> None:
     registry, _ = accept(START, height=Height(1), entries=((0, entry),))
     history.follow(registry, 1)
     assert (history.at(Height(3)), history.at(Height(4))) == (OLD, NEW), "what is pending is foreseen"
-    assert [*history.accepted] == [OLD]
     for height in range(2, 7):
         registry, _ = take_effect(registry, height=Height(height), time_ms=height)
         history.follow(registry, height)
     assert [history.at(Height(height)) for height in range(1, 9)] == [OLD] * 3 + [NEW] * 5
-    assert [*history.accepted] == [NEW, OLD]
-
-
-def test_the_last_two_keys_are_accepted() -> None:
-    history = KeyHistory("settlement", START, 0)
-    registry = START
-    for height in (1, 2):
-        registry = replace(registry, keys={**registry.keys, "settlement": key(str(height)).public_key})
-        history.follow(registry, height)
-    assert history.accepted == (key("2").public_key, key("1").public_key)

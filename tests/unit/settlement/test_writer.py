@@ -15,11 +15,12 @@ from bridge.settlement.writer import BATCH_ENTRIES_MAX, Writer
 from deploy.node.datadir import DurableCell
 from deploy.node.failures import StorageFailed
 from lockstep.attesters import AttesterSet
-from lockstep.checkpoint import parse_checkpoint, parse_note
+from lockstep.checkpoint import key_id, parse_checkpoint, parse_note
 from lockstep.errors import QueueFull, ReadOnly
 from lockstep.merkle import AppendTree
-from lockstep.registry_entries import SetAttesters
+from lockstep.registry_entries import RotateKey, SetAttesters
 from lockstep.settlement_log import genesis_entry, read_candidate
+from lockstep.signing import SigningKey
 from tests.unit.settlement.chain import GENESIS, Chain, key_of, registration
 
 CHAIN = Chain()
@@ -48,7 +49,12 @@ class Opened:
 
 @asynccontextmanager
 async def opened(
-    path: Path, *, refusal: ReadOnly | None = None, entries_max: int = 100, bytes_max: int = 10**6
+    path: Path,
+    *,
+    refusal: ReadOnly | None = None,
+    entries_max: int = 100,
+    bytes_max: int = 10**6,
+    key: SigningKey | None = None,
 ) -> AsyncIterator[Opened]:
     async with open_store(path / "log.sqlite") as store:
         with DurableCell(path / "cell") as cell:
@@ -58,7 +64,7 @@ async def opened(
             writer = Writer(
                 store=store,
                 cell=cell,
-                key=key_of("settlement"),
+                key=key or key_of("settlement"),
                 tree=tree,
                 log=log,
                 entries_max=entries_max,
@@ -176,6 +182,43 @@ async def test_a_refusal_leaves_everything_as_it_is(tmp_path: Path) -> None:
             log.submit(RANGES[2])
         assert len(second.traceback) == frames, "what is raised for ever gathers no tracebacks"
         assert (log.feed.newest.note, log.feed.newest.refusal) == (note, refusal)
+
+
+async def test_a_replaced_key_signs_for_what_is_there_and_nothing_after(tmp_path: Path) -> None:
+    new = key_of("next log")
+    change = registration(RotateKey(new.public_key), subject="settlement", effective=4)
+    async with opened(tmp_path) as log:
+        given = log.submit(change)
+        await log.run_to_the_end()
+        given += log.submit(RANGES[0])
+        await log.run_to_the_end()
+        assert [await each for each in given] == [1, 2]
+        assert log.feed.newest.checkpoint.size == 3
+        with pytest.raises(ReadOnly, match="another key"):
+            log.submit(RANGES[1])
+        left = log.feed.newest.checkpoint
+    async with opened(tmp_path, key=new) as log:
+        assert log.feed.newest.checkpoint == left
+        [index] = log.submit(RANGES[1])
+        await log.run_to_the_end()
+        assert await index == 3
+        note = parse_note(log.feed.newest.note)
+        assert [key_id(GENESIS.settlement.origin, new.public_key)] == [
+            each.key_id for each in note.signatures
+        ]
+
+
+async def test_what_waits_behind_a_replaced_key_is_refused(tmp_path: Path) -> None:
+    change = registration(RotateKey(key_of("next log").public_key), subject="settlement", effective=4)
+    async with opened(tmp_path) as log:
+        log.submit(RANGES[0])
+        await log.run_to_the_end()
+        # A registration ends its batch: what is behind it comes into the next.
+        given = log.submit(change, RANGES[1])
+        await log.run_to_the_end()
+        assert await given[0] == 2
+        assert isinstance(await given[1], ReadOnly)
+        assert log.tree.size == 3
 
 
 async def test_a_log_goes_on_where_it_was(tmp_path: Path) -> None:

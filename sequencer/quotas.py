@@ -18,7 +18,6 @@ from lockstep.types import Namespace
 __pure__ = True
 
 _MILLI: Final = 1_000
-_WAIT_MS_MAX: Final = 60_000
 
 
 class _Account:
@@ -34,7 +33,7 @@ class _Account:
         """Add what has come in by now; one second's worth of `rate` at most."""
         earned = rate * max(clock_ms - self.read_at_ms, 0)
         self.balance = min(self.balance + earned, rate * _MILLI)
-        self.read_at_ms = clock_ms
+        self.read_at_ms = max(clock_ms, self.read_at_ms)
 
 
 class Quotas:
@@ -48,18 +47,21 @@ class Quotas:
     def charge(self, bundle: AdmittedBundle, registry: Registry, clock_ms: int) -> None:
         """Charge a bundle to every namespace that it touches, or raise QuotaExceeded and charge nothing.
 
-        `clock_ms` is a monotonic clock.
+        The error tells of the account that takes longest to be paid. `clock_ms` is a monotonic clock.
         """
         due = list(self._due(bundle, registry))
+        refusal: QuotaExceeded | None = None
         for namespace, what, rate, _ in due:
             account = self._accounts.get((namespace, what))
             if account is None:
                 account = self._accounts[namespace, what] = _Account(rate, clock_ms)
             account.refill(rate, clock_ms)
-            if account.balance <= 0:
-                error = QuotaExceeded(subject=f"namespace {namespace}", quota=what, limit=rate)
-                error.retry_after_ms = min(-account.balance // rate + 1, _WAIT_MS_MAX)
-                raise error
+            wait_ms = -account.balance // rate + 1
+            if account.balance <= 0 and (refusal is None or wait_ms > (refusal.retry_after_ms or 0)):
+                refusal = QuotaExceeded(subject=f"namespace {namespace}", quota=what, limit=rate)
+                refusal.retry_after_ms = wait_ms
+        if refusal is not None:
+            raise refusal
         for namespace, what, _, amount in due:
             self._accounts[namespace, what].balance -= amount * _MILLI
 

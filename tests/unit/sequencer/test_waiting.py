@@ -1,0 +1,274 @@
+"""The waiting room: bounds that no namespace fills, and decisions that nothing delays."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lockstep import limits
+from lockstep.block import AdmittedBundle
+from lockstep.errors import LockstepError, QueueFull, QuotaExceeded, UselessEntry
+from lockstep.genesis import Quota
+from lockstep.order import Bundle, Transaction
+from lockstep.swap_entries import AttestItem, RejectReason
+from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Namespace, SwapId
+from sequencer.admission import admit
+from sequencer.builder import entry_bytes
+from sequencer.waiting import DECISIONS_MAX, DECISIONS_SHARE, WaitingRoom
+from tests.reference.world import (
+    A1,
+    CHAIN,
+    GENESIS,
+    LOCKED,
+    START_MS,
+    World,
+    attest,
+    item_of,
+    make_terms,
+    open_entry,
+    reveal_entry,
+)
+
+NAMES = tuple(map(Namespace, ("alpha", "beta", "gamma", "delta")))
+ALPHA, BETA, GAMMA, DELTA = NAMES
+ALL = {*NAMES, SWAP_NAMESPACE, REGISTRY_NAMESPACE}
+UNTIL_MS = START_MS + 30_000
+SOME_NAMES = st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True)
+TERMS = [make_terms(f"{number}") for number in range(40)]
+
+
+def room_of(*, bundles_max: int = 10_000, bytes_max: int = 10**9, quota: Quota | None = None) -> WaitingRoom:
+    return WaitingRoom(
+        log_origin=GENESIS.settlement.origin,
+        quota=quota or Quota(10**9, 10**9),
+        weights={},
+        bundles_max=bundles_max,
+        bytes_max=bytes_max,
+    )
+
+
+def bundle(payload: bytes, *names: Namespace, until_ms: int = UNTIL_MS) -> AdmittedBundle:
+    transactions = tuple(Transaction(name, payload) for name in names or (ALPHA,))
+    return admit(CHAIN, Bundle(transactions, until_ms), ALL)
+
+
+def swap_bundle(*entries: bytes, until_ms: int = UNTIL_MS) -> AdmittedBundle:
+    transactions = tuple(Transaction(SWAP_NAMESPACE, entry) for entry in entries)
+    return admit(CHAIN, Bundle(transactions, until_ms), ALL)
+
+
+def take(room: WaitingRoom, world: World, each: AdmittedBundle, clock_ms: int = 0) -> None:
+    register = world.register
+    candidate = room.judge(each, register, log_size=0, time_ms=register.time_ms + 1)
+    room.take(candidate, register.registry, clock_ms)
+
+
+def refusal(room: WaitingRoom, world: World, each: AdmittedBundle) -> LockstepError:
+    with pytest.raises(LockstepError) as refused:
+        take(room, world, each)
+    return refused.value
+
+
+def with_open_swaps() -> World:
+    world = World()
+    world.block(*map(open_entry, TERMS))
+    return world
+
+
+def test_decisions_go_first_through_a_flood_of_everything_else() -> None:
+    world, room = with_open_swaps(), room_of()
+    flood = [bytes([number]) * limits.PAYLOAD_BYTES_MAX for number in range(100)]
+    for payload in flood:
+        take(room, world, bundle(payload))
+        take(room, world, bundle(payload, BETA, GAMMA))
+    reveal = swap_bundle(reveal_entry(TERMS[0], "0"))
+    attestation = swap_bundle(attest(A1, "alpha", 1, item_of(TERMS[0], 0)))
+    for each in (reveal, attestation):
+        take(room, world, each)
+    chosen, expired = room.gather(START_MS + 300)
+    assert (chosen[:2], expired) == ([reveal, attestation], [])
+    assert sum(map(entry_bytes, chosen)) <= limits.BLOCK_BYTES_MAX
+    assert len(chosen) > 10
+
+
+def test_decisions_are_accepted_when_queue_and_quota_are_full() -> None:
+    world, room = with_open_swaps(), room_of(bundles_max=3, quota=Quota(4, 10**9))
+    others = [swap_bundle(open_entry(make_terms(f"other {number}"))) for number in range(5)]
+    assert isinstance(fill(room, world, others), QueueFull)
+    take(room, world, swap_bundle(reveal_entry(TERMS[0], "0")))
+    room = room_of(quota=Quota(4, 10**9))
+    assert isinstance(fill(room, world, others), QuotaExceeded)
+    take(room, world, swap_bundle(reveal_entry(TERMS[0], "0")))
+    take(room, world, bundle(b"x"))
+
+
+def fill(room: WaitingRoom, world: World, bundles: Iterable[AdmittedBundle]) -> LockstepError:
+    for each in bundles:
+        try:
+            take(room, world, each)
+        except LockstepError as error:
+            return error
+    raise AssertionError("everything was accepted")
+
+
+def test_copies_of_a_decision_find_no_room_beside_it() -> None:
+    world, room = with_open_swaps(), room_of(bundles_max=4)
+    entry = reveal_entry(TERMS[0], "0")
+    copies = [swap_bundle(entry, until_ms=UNTIL_MS + number) for number in range(9)]
+    assert isinstance(fill(room, world, copies), QueueFull)
+    other = swap_bundle(reveal_entry(TERMS[1], "1"))
+    take(room, world, other)
+    chosen, _ = room.gather(START_MS + 300)
+    # The first is a decision, the copies take their turns behind the others.
+    assert chosen[:2] == [copies[0], other]
+    # While its block is made durable it is under way.
+    copy = swap_bundle(entry, until_ms=UNTIL_MS + 100)
+    take(room, world, copy)
+    take(room, world, swap_bundle(reveal_entry(TERMS[2], "2")))
+    assert room.gather(START_MS + 300)[0][1] is copy
+    room.settle(chosen)
+    world.block(entry)
+    assert isinstance(refusal(room, world, copies[5]), UselessEntry)
+
+
+def test_the_queue_of_decisions_is_bounded() -> None:
+    world, count = World(), DECISIONS_MAX + 10
+    terms = [make_terms(f"{number}") for number in range(count)]
+    for first in range(0, count, 1_000):
+        world.block(*map(open_entry, terms[first : first + 1_000]), advance_ms=1)
+    reveals = [swap_bundle(reveal_entry(each, f"{number}")) for number, each in enumerate(terms)]
+    room = room_of(bundles_max=8)
+    for each in reveals[: DECISIONS_MAX + 4]:
+        take(room, world, each)
+    # The last ones wait with everything else, which is full for `_swap` now.
+    error = refusal(room, world, reveals[DECISIONS_MAX + 4])
+    assert isinstance(error, QueueFull)
+    assert error.queue == "_swap bundle"
+    take(room, world, bundle(b"x"))
+    chosen, _ = room.gather(START_MS + 300)
+    assert (len(chosen), len(room)) == (DECISIONS_MAX + 5, 0)
+
+
+def test_decisions_leave_half_of_the_block_to_everything_else() -> None:
+    world, room = with_open_swaps(), room_of()
+    votes = []
+    for number, terms in enumerate(TERMS):
+        strangers = [
+            AttestItem(SwapId(sha256(b"%d %d" % (number, each)).digest()), 0, LOCKED, RejectReason.NONE)
+            for each in range(limits.ATTESTATION_ITEMS_MAX - 1)
+        ]
+        votes.append(swap_bundle(attest(A1, "alpha", 1, item_of(terms, 0), *strangers)))
+    rollups = [bundle(bytes([number]) * limits.PAYLOAD_BYTES_MAX) for number in range(40)]
+    for vote, rollup in zip(votes, rollups, strict=True):
+        take(room, world, rollup)
+        take(room, world, vote)
+    chosen, _ = room.gather(START_MS + 300)
+    decided_bytes = sum(entry_bytes(each) for each in chosen if each in votes)
+    vote_bytes, half_bytes = entry_bytes(votes[0]), limits.BLOCK_BYTES_MAX // DECISIONS_SHARE
+    assert half_bytes - vote_bytes < decided_bytes <= half_bytes
+    left_bytes = limits.BLOCK_BYTES_MAX - sum(map(entry_bytes, chosen))
+    assert 0 <= left_bytes < entry_bytes(rollups[0])
+    again, _ = room.gather(START_MS + 301)
+    assert {each.bundle_id for each in votes} <= {each.bundle_id for each in (*chosen, *again)}
+
+
+def test_no_namespace_fills_the_queue() -> None:
+    world = World()
+    for bundles_max, bytes_max in ((64, 10**9), (10_000, 64 * entry_bytes(bundle(b"...")))):
+        room = room_of(bundles_max=bundles_max, bytes_max=bytes_max)
+        counts = []
+        for name in NAMES:
+            flood = (bundle(b"%3d" % number, name) for number in range(1_000))
+            before = len(room)
+            assert isinstance(fill(room, world, flood), QueueFull)
+            counts.append(len(room) - before)
+        # Each takes half of what the ones before left, so that there is something for the next.
+        assert counts == [32, 16, 8, 4]
+
+
+def test_a_bundle_counts_for_every_namespace_that_it_touches() -> None:
+    world, room = World(), room_of(bundles_max=8)
+    assert isinstance(fill(room, world, (bundle(b"%d" % each, ALPHA, BETA) for each in range(9))), QueueFull)
+    for name, expected in ((ALPHA, "alpha bundle"), (BETA, "beta bundle")):
+        error = refusal(room, world, bundle(b"x", name))
+        assert isinstance(error, QueueFull)
+        assert error.queue == expected
+    take(room, world, bundle(b"x", GAMMA))
+    chosen, _ = room.gather(START_MS + 300)
+    assert len(chosen) == 5
+    assert isinstance(fill(room, world, (bundle(b"%d" % each, ALPHA, BETA) for each in range(9))), QueueFull)
+    assert len(room) == 4
+
+
+def test_an_opening_is_ordered_before_what_rests_on_it() -> None:
+    world, room = World(), room_of()
+    for number in range(20):
+        take(room, world, bundle(bytes([number]) * 10_000))
+    terms = make_terms()
+    opening = admit(
+        CHAIN,
+        Bundle((Transaction(SWAP_NAMESPACE, open_entry(terms)), Transaction(ALPHA, b"lock")), UNTIL_MS),
+        ALL,
+    )
+    reveal = swap_bundle(reveal_entry(terms))
+    for each in (opening, reveal):
+        take(room, world, each)
+    chosen, _ = room.gather(START_MS + 300)
+    assert chosen.index(opening) < chosen.index(reveal)
+
+
+def test_what_expired_is_told_and_forgotten() -> None:
+    world, room = with_open_swaps(), room_of()
+    late = [bundle(b"late", until_ms=START_MS + 300), swap_bundle(reveal_entry(TERMS[0], "0"), until_ms=1)]
+    opening = swap_bundle(open_entry(make_terms()), until_ms=START_MS + 300)
+    for each in (*late, opening):
+        take(room, world, each)
+    in_time = bundle(b"in time", until_ms=START_MS + 301)
+    take(room, world, in_time)
+    chosen, expired = room.gather(START_MS + 300)
+    assert chosen == [in_time]
+    assert {each.bundle_id for each in expired} == {each.bundle_id for each in (*late, opening)}
+    assert isinstance(refusal(room, world, swap_bundle(reveal_entry(make_terms()))), UselessEntry)
+    first = swap_bundle(reveal_entry(TERMS[0], "0"))
+    take(room, world, bundle(b"before"))
+    take(room, world, first)
+    assert room.gather(START_MS + 300)[0][0] is first
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(
+                st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True), st.integers(1, 9)
+            ),
+            st.sampled_from(["gather", "clear"]),
+        ),
+        max_size=60,
+    )
+)
+def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], int] | str]) -> None:
+    world, room = World(), room_of(bundles_max=8, bytes_max=900)
+    waiting: dict[bytes, AdmittedBundle] = {}
+    for number, step in enumerate(steps):
+        if isinstance(step, str):
+            out = room.gather(START_MS + 1)[0] if step == "gather" else room.clear()
+            assert {each.bundle_id for each in out} == waiting.keys()
+            if step == "gather":
+                room.settle(out)
+            waiting.clear()
+        else:
+            names, size = step
+            each = bundle(number.to_bytes(2, "big") * size, *names)
+            free = 8 - len(waiting)
+            used = max(sum(name in dict(other.transactions) for other in waiting.values()) for name in names)
+            try:
+                take(room, world, each)
+            except QueueFull:
+                pass
+            else:
+                waiting[each.bundle_id] = each
+                assert used < free
+        assert len(room) == len(waiting) <= 8
+        assert sum(map(entry_bytes, waiting.values())) <= 900

@@ -95,6 +95,8 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
         account = PublicKey(_of_length(request.account, 32, "account"))
         if len(request.assets) > ASSETS_MAX:
             raise _malformed("assets", f"are {len(request.assets)}, at most {ASSETS_MAX} are answered")
+        if any(len(name.encode()) > limits.ASSET_BYTES_MAX for name in request.assets):
+            raise _malformed("assets", f"hold a name of more than {limits.ASSET_BYTES_MAX} bytes")
         published, block = await self._answerable(request.min_height)
         assets = _assets_of(published)
         names = list(request.assets) or list(assets)[:ASSETS_MAX]
@@ -177,7 +179,6 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
     ) -> AsyncIterator[rollup_pb2.StreamReceiptsResponse]:
         """Stream receipts: first those that exist, then new ones."""
         account = _of_length(request.account, 32, "account") if request.account else b""
-        self._node.verify_ready()
         index = await self._first_index(request)
         while True:
             self._node.verify_ready()
@@ -207,6 +208,7 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
 
         It is what this node computed, and what others find the first difference with.
         """
+        _verify_number(request.height, "height")
         published = self._node.published
         height = request.height or published.height
         if height > published.height or height == 0:
@@ -228,6 +230,7 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
 
     async def _answerable(self, min_height: int) -> tuple[Published, StoredBlock]:
         """Return what is published at a height that was asked for, once it is; nothing awaits after it."""
+        _verify_number(min_height, "min_height")
         self._node.verify_ready()
         if min_height > self._node.published.height:
             await unless_stopping(self._stopping, self._node.wait_for(min_height))
@@ -269,6 +272,8 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
 
     async def _first_index(self, request: rollup_pb2.StreamReceiptsRequest) -> int:
         size = self._node.published.state.receipts.size
+        _verify_number(request.from_height, "from_height")
+        _verify_number(request.from_index, "from_index")
         if request.WhichOneof("from") == "from_height":
             if request.from_height > self._node.published.height + 1:
                 raise NotYet(height=request.from_height, newest=self._node.published.height)
@@ -325,8 +330,7 @@ def _subject_of(request: rollup_pb2.GetReceiptRequest) -> str:
                 raise _malformed("settled_leg.leg", f"is {request.settled_leg.leg}, legs are 0 to 15")
             return f"leg {request.settled_leg.leg} of swap {swap_id.hex()}"
         case "index":
-            if request.index >= 2**63:
-                raise _malformed("index", "is outside of 0..2^63-1")
+            _verify_number(request.index, "index")
             return f"number {request.index}"
         case _:
             raise _malformed("subject", "is missing")
@@ -351,6 +355,12 @@ def _of_length(value: bytes, length: int, field: str) -> bytes:
     if len(value) != length:
         raise _malformed(field, f"has {len(value)} bytes, not {length}")
     return value
+
+
+def _verify_number(value: int, field: str) -> None:
+    """Check that a height or an index is one that can be."""
+    if value >= 2**63:
+        raise _malformed(field, "is outside of 0..2^63-1")
 
 
 def _malformed(field: str, reason: str) -> Malformed:

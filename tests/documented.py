@@ -1,18 +1,50 @@
-"""Tables of protos/README.md that are made from the code: `python -m tests.documented` writes them.
+"""Tables of the documentation that are made from the code: `python -m tests.documented` writes them.
 
-Owns their place between two markers. A test of each table insists that the page has the newest one.
+Owns their place between two markers: errors in protos/README.md, and settings, failpoints, exit codes,
+receipts' codes and phases in the guides of the services. A test of each table insists that the page has the
+newest one.
 """
 
-from collections.abc import Iterable, Sequence
+import ast
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from lockstep.errors import LockstepError, all_errors
+import msgspec
 
-PAGE: Final = Path(__file__).parents[1] / "protos" / "README.md"
+from bridge import phases
+from bridge.settings import BridgeSettings
+from bridge.settlement.settings import SettlementSettings
+from deploy.node import failures
+from deploy.node.client import ClientSettings
+from deploy.node.failpoints import FAILPOINTS
+from deploy.node.logs import LogSettings
+from deploy.node.server import ServerSettings
+from deploy.node.tls import ClientTls, ServerTls
+from lockstep.errors import LockstepError, all_errors
+from lockstep.receipts import ReceiptCode
+from rollups.settings import RollupSettings
+from sequencer.settings import SequencerSettings
+
+ROOT: Final = Path(__file__).parents[1]
+PAGE: Final = ROOT / "protos" / "README.md"
+SEQUENCER: Final = ROOT / "sequencer" / "README.md"
+ROLLUPS: Final = ROOT / "rollups" / "README.md"
+BRIDGE: Final = ROOT / "bridge" / "README.md"
 
 ERRORS: Final = "errors"
 """The table of all codes."""
+
+MAINS: Final = ("sequencer", "rollups", "bridge", "bridge.settlement")
+"""What `python -m` runs; to import one's main module declares every failpoint of its process."""
+
+_INT64: Final = 2**63
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -39,6 +71,179 @@ def _retry(error: type[LockstepError]) -> str:
     return "yes" if error.retry_after_ms is None else f"after {error.retry_after_ms:,} ms"
 
 
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+def settings_table(kind: type[msgspec.Struct]) -> str:
+    """Return the table of every field of a record of settings, in order."""
+    meanings = _meanings(kind)
+    rows = [
+        (
+            f"`{field.name}`",
+            _type_text(msgspec.inspect.type_info(field.type)),
+            _default(field),
+            meanings[field.name],
+        )
+        for field in msgspec.structs.fields(kind)
+    ]
+    return table(("setting", "type", "default", "meaning"), rows)
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default
+    if value is msgspec.NODEFAULT:
+        assert callable(field.default_factory), "what is not required has a default or makes one"
+        value = field.default_factory()
+    if value is None:
+        return "none"
+    if isinstance(value, msgspec.Struct):
+        return "its defaults"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f'"{value}"' if isinstance(value, str) else "empty"
+
+
+def _type_text(info: msgspec.inspect.Type) -> str:
+    match info:
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(
+                _type_text(each) for each in types if not isinstance(each, msgspec.inspect.NoneType)
+            )
+        case msgspec.inspect.IntType(ge=low, le=high):
+            return "number" if low is None or high is None else f"{low:,}..{high:,}"
+        case msgspec.inspect.BoolType():
+            return "true or false"
+        case msgspec.inspect.StrType():
+            return "text"
+        case msgspec.inspect.LiteralType(values=values):
+            return ", ".join(f'"{value}"' for value in values)
+        case msgspec.inspect.StructType(cls=kind):
+            return f"table, [`{kind.__name__}`](../sequencer/README.md#{kind.__name__.lower()})"
+        case msgspec.inspect.DictType(value_type=value_type):
+            return f"table: name to {_type_text(value_type)}"
+        case (
+            msgspec.inspect.VarTupleType(item_type=item_type) | msgspec.inspect.ListType(item_type=item_type)
+        ):
+            return f"list of {_type_text(item_type)}"
+        case msgspec.inspect.CustomType(cls=kind) if kind is Path:
+            return "path"
+        case _:
+            raise TypeError(f"no words for {info}")
+
+
+def _meanings(kind: type) -> Mapping[str, str]:
+    """Return the docstring of every attribute of a class, on one line."""
+    [made] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(made, ast.ClassDef)
+    found = {}
+    for node, following in zip(made.body, made.body[1:], strict=False):
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and isinstance(following, ast.Expr):
+            assert isinstance(following.value, ast.Constant)
+            found[target.id] = " ".join(str(following.value.value).split())
+    return found
+
+
+# --- the rest ---------------------------------------------------------------------------------------------
+
+
+def failpoints_of(*owners: str) -> Mapping[str, str]:
+    """Return the failpoints of processes whose names start with one of `owners`, and where they stand."""
+    for name in MAINS:
+        importlib.import_module(f"{name}.__main__")
+    return {
+        name: what for name, what in sorted(FAILPOINTS.declared().items()) if name.split(".")[0] in owners
+    }
+
+
+def failpoints_table(*owners: str) -> str:
+    """Return the table of these failpoints."""
+    return table(
+        ("failpoint", "when it is passed"),
+        [(f"`{name}`", what) for name, what in failpoints_of(*owners).items()],
+    )
+
+
+def exit_codes_table() -> str:
+    """Return the table of what a process exits with, from the docstring of `deploy.node.failures`."""
+    found = dict(re.findall(r"^    (\d+)\s+(.+)$", failures.__doc__ or "", re.MULTILINE))
+    names = {str(each.exit_code): each.__name__ for each in failures.ProcessFailure.__subclasses__()}
+    rows = [(code, f"`{names[code]}`" if code in names else "", what) for code, what in found.items()]
+    assert set(names) <= set(found), "every failure's code is in the docstring"
+    return table(("exit code", "`process_failed` in the log names", "meaning"), rows)
+
+
+def members_table(kind: type[Enum], head: Sequence[str], *, numbers: bool) -> str:
+    """Return the table of an enumeration's members."""
+    meanings = _meanings(kind)
+    return table(
+        head,
+        [
+            (*((str(member.value),) if numbers else ()), f"`{member.name}`", meanings[member.name])
+            for member in kind
+        ],
+    )
+
+
+def phases_table() -> str:
+    """Return the table of a swap's phases, with what leads out of each."""
+    meanings = _meanings(phases.Phase)
+    rows = []
+    for phase in phases.Phase:
+        moves = [
+            f"{given.value}: {end.name}"
+            for (start, given), end in phases.MOVES.items()
+            if start is phase and end is not phase
+        ]
+        rows.append(
+            (str(phase.value), f"`{phase.name}`", meanings[phase.name], ", ".join(moves) or "nothing")
+        )
+    return table(("", "phase", "meaning", "what leads out of it"), rows)
+
+
+def phases_diagram() -> str:
+    """Return the diagram of the moves between phases."""
+    return f"```mermaid\n{phases.diagram()}```\n"
+
+
+def _settings(kind: type[msgspec.Struct]) -> Callable[[], str]:
+    return partial(settings_table, kind)
+
+
+TABLES: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
+    PAGE: {ERRORS: errors_table},
+    SEQUENCER: {
+        "settings": _settings(SequencerSettings),
+        "ServerSettings": _settings(ServerSettings),
+        "ServerTls": _settings(ServerTls),
+        "ClientSettings": _settings(ClientSettings),
+        "ClientTls": _settings(ClientTls),
+        "LogSettings": _settings(LogSettings),
+        "failpoints": partial(failpoints_table, "sequencer"),
+        "failpoints of every process": partial(failpoints_table, "cell", "database", "file"),
+        "exit codes": exit_codes_table,
+    },
+    ROLLUPS: {
+        "settings": _settings(RollupSettings),
+        "failpoints": partial(failpoints_table, "rollup"),
+        "receipt codes": partial(members_table, ReceiptCode, ("", "code", "meaning"), numbers=True),
+    },
+    BRIDGE: {
+        "settings": _settings(BridgeSettings),
+        "failpoints": partial(failpoints_table, "bridge"),
+        "phases": phases_table,
+        "moves": phases_diagram,
+        "settlement settings": _settings(SettlementSettings),
+        "settlement failpoints": partial(failpoints_table, "settlement"),
+    },
+}
+"""Every table that is made, by page and name."""
+
+
 def found_in(page: str, name: str) -> str:
     """Return the table that stands in a page. ValueError if its markers are missing."""
     begin, end = _markers(name)
@@ -58,5 +263,14 @@ def _markers(name: str) -> tuple[str, str]:
     )
 
 
+def write() -> None:
+    """Bring every table up to date."""
+    for path, makers in TABLES.items():
+        page = path.read_text()
+        for name, make in makers.items():
+            page = put_into(page, name, make())
+        path.write_text(page)
+
+
 if __name__ == "__main__":
-    PAGE.write_text(put_into(PAGE.read_text(), ERRORS, errors_table()))
+    write()

@@ -1,0 +1,207 @@
+"""The guides of the services: what they show runs, what they list is what there is, what they name exists."""
+
+import asyncio
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.devnet.launcher import running
+from deploy.devnet.network import Network, create_network
+from deploy.node.failpoints import FAILPOINTS
+from tests.documented import BRIDGE, ROLLUPS, ROOT, SEQUENCER, TABLES, found_in
+
+GUIDES = (SEQUENCER, ROLLUPS, BRIDGE)
+
+EXAMPLE = re.compile(
+    r"<!-- example: (?P<name>[a-z-]+) -->\n```(?P<language>\w+)\n(?P<code>.*?)```\n", re.DOTALL
+)
+
+EXAMPLE_MS_MAX = 60_000
+
+
+def examples() -> dict[str, str]:
+    """Return every example of the guides by its name."""
+    found: dict[str, str] = {}
+    for guide in GUIDES:
+        for match in EXAMPLE.finditer(guide.read_text()):
+            assert match["name"] not in found, "each name is used once"
+            found[match["name"]] = match["code"]
+    return found
+
+
+def test_every_python_block_of_a_guide_is_an_example() -> None:
+    for guide in GUIDES:
+        assert guide.read_text().count("```python\n") == len(
+            [each for each in EXAMPLE.finditer(guide.read_text()) if each["language"] == "python"]
+        ), f"{guide}: a block that no test runs"
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+MADE = [(path, name) for path, tables in TABLES.items() if path in GUIDES for name in tables]
+
+
+@pytest.mark.parametrize(("path", "name"), MADE, ids=[f"{path.parent.name}: {name}" for path, name in MADE])
+def test_a_table_is_current(path: Path, name: str) -> None:
+    assert found_in(path.read_text(), name) == TABLES[path][name](), "run python -m tests.documented"
+
+
+def test_every_failpoint_stands_in_one_table() -> None:
+    rows = "".join(
+        make() for tables in TABLES.values() for name, make in tables.items() if "failpoints" in name
+    )
+    documented = re.findall(r"^\| `([a-z0-9_.]+)`", rows, re.MULTILINE)
+    assert sorted(documented) == sorted(FAILPOINTS.declared())
+    assert len(documented) > 30
+
+
+# --- names and links --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+def test_what_a_guide_links_to_is_there(guide: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", guide.read_text()):
+        file, _, anchor = target.partition("#")
+        page = (guide.parent / file).resolve() if file else guide
+        assert page.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+            assert anchor in map(_anchor, headings), target
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+def test_what_a_guide_names_exists(guide: Path) -> None:
+    prose = re.sub(r"```.*?```", "", guide.read_text(), flags=re.DOTALL)
+    failpoints = FAILPOINTS.declared()
+    dotted = re.findall(r"`((?:lockstep|sequencer|rollups|bridge|deploy)(?:\.\w+)+)`", prose)
+    files = {name for name in dotted if name.endswith((".sqlite", ".toml"))}
+    for name in set(dotted) - set(failpoints) - files:
+        assert _resolves(name), name
+    for file in set(re.findall(r"`((?:protos|sequencer|rollups|bridge|deploy|tests)/[\w/.]*)`", prose)):
+        assert (ROOT / file).exists(), file
+
+
+def _resolves(name: str) -> bool:
+    """Answer whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def test_the_checks_of_names_can_fail() -> None:
+    assert _resolves("lockstep.register.apply_block")
+    assert not _resolves("lockstep.register.no_such_thing")
+    assert not _resolves("lockstep.no_such_module")
+
+
+# --- examples ---------------------------------------------------------------------------------------------
+
+Check = Callable[[str], None]
+
+
+def _follow(said: str) -> None:
+    [place] = re.findall(r"^ordered at (\d+:\d+)$", said, re.MULTILINE)
+    assert f"alpha has b'any bytes' at {place}\n" in said
+    assert re.search(r"^register root [0-9a-f]{64} at log time \d+$", said, re.MULTILINE)
+
+
+def _transfer(said: str) -> None:
+    assert re.fullmatch(r"OK at \d+:\d+\nthe recipient has 500\n", said), said
+
+
+def _swap(said: str) -> None:
+    locked = r"LOCKED: Reveal the preimage before \d+, when the swap is aborted .*\n"
+    assert re.fullmatch(locked + r"COMMITTED: 750 of silver went to Alice\n", said), said
+
+
+def _audit(said: str) -> None:
+    found = re.fullmatch(r"(\d+) entries hold, headers are anchored up to (\d+)\nevidence: 0\n", said)
+    assert found is not None, said
+    assert int(found[1]) > 1
+
+
+def _nothing(said: str) -> None:
+    assert said == ""
+
+
+def _names_hold(said: str) -> None:
+    assert said == "names hold\n"
+
+
+def _key(network: Network, trader: str) -> str:
+    return str(network.folder / "keys" / f"{trader}.pem")
+
+
+Arguments = Callable[[Network], tuple[str, ...]]
+
+RUN: dict[str, tuple[Arguments, Check]] = {
+    "follow": (lambda network: (network.address("sequencer"),), _follow),
+    "transfer": (
+        lambda network: (network.address("sequencer"), network.address("alpha-0"), _key(network, "alice")),
+        _transfer,
+    ),
+    "swap": (
+        lambda network: (
+            network.address("bridge"),
+            network.address("beta-0"),
+            _key(network, "alice"),
+            _key(network, "bob"),
+        ),
+        _swap,
+    ),
+    "audit": (lambda network: (network.address("settlement"),), _audit),
+    "names": (lambda network: (), _nothing),
+    "names-test": (lambda network: (), _names_hold),
+}
+"""Each example: its arguments after the genesis file, and what it must say."""
+
+
+def test_every_example_is_run() -> None:
+    assert set(examples()) == set(RUN)
+
+
+@pytest.mark.processes
+async def test_the_examples_do_what_the_guides_say(tmp_path: Path) -> None:
+    network = create_network(tmp_path / "network")
+    async with running(network):
+        for name, (arguments, check) in RUN.items():
+            script = tmp_path / f"{name}.py"
+            script.write_text(examples()[name])
+            said = await _run(script, str(network.folder / "genesis.json"), *arguments(network))
+            check(said)
+
+
+async def _run(script: Path, *arguments: str) -> str:
+    """Run a script and return what it says. It must end by itself, without an error or a warning."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", str(script), *arguments),
+        cwd=script.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(EXAMPLE_MS_MAX / 1_000):
+            said, complaints = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (process.returncode, complaints) == (0, b""), complaints.decode()
+    return said.decode()

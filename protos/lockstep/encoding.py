@@ -5,6 +5,8 @@ encoder makes: nothing missing, nothing left over. Decoders raise `Malformed` an
 """
 
 from collections.abc import Callable
+from enum import IntEnum
+from functools import cache
 from typing import Final, TypeVar
 
 from lockstep.errors import Malformed
@@ -71,6 +73,12 @@ def encode_strictly(
     if decode(encoded) != value:
         raise Malformed(what=what, field="a field", reason="has another length than its layout gives it")
     return encoded
+
+
+@cache
+def numbers_of(kind: type[IntEnum]) -> frozenset[int]:
+    """Return the numbers that an enumeration knows: whatever else is read is refused."""
+    return frozenset(kind)
 
 
 class Reader:

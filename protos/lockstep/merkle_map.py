@@ -41,7 +41,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Final, NamedTuple, TypeAlias
 
-from lockstep.encoding import Reader, u8, u16
+from lockstep.encoding import Reader, numbers_of, u8, u16
 from lockstep.errors import ProofInvalid
 
 __pure__ = True
@@ -139,7 +139,7 @@ class MapProof:
         reader = Reader(encoded, "map proof")
         reader.version(PROOF_VERSION)
         kind = reader.u8("kind")
-        if kind not in tuple(ProofKind):
+        if kind not in numbers_of(ProofKind):
             raise reader.malformed("kind", f"{kind} is unknown")
         depth = reader.u16("depth")
         if depth > DEPTH_MAX:

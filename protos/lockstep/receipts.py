@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final, TypeAlias
 
 from lockstep import limits
-from lockstep.encoding import Reader, u8, u16, u32, u64, u128, var8
+from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64, u128, var8
 from lockstep.merkle import leaf_hash
 from lockstep.types import PublicKey, SwapId, TransactionId
 
@@ -197,7 +197,7 @@ def decode_receipt(encoded: bytes) -> Receipt:
     receipt: Receipt
     match kind:
         case ReceiptKind.TRANSACTION:
-            if code not in tuple(ReceiptCode):
+            if code not in numbers_of(ReceiptCode):
                 raise reader.malformed("code", f"{code} is unknown")
             signer, method = PublicKey(reader.take(32, "signer")), reader.u16("method")
             receipt = TransactionReceipt(
@@ -226,7 +226,7 @@ def _head(kind: ReceiptKind, receipt: Receipt, code: int) -> bytes:
 
 
 def _settled(reader: Reader, height: int, index: int, subject: SwapId, code: int) -> SettledReceipt:
-    if code not in tuple(SettlementCode):
+    if code not in numbers_of(SettlementCode):
         raise reader.malformed("code", f"{code} is unknown")
     leg = _leg(reader)
     asset = reader.var8("asset", bytes_min=1, bytes_max=limits.ASSET_BYTES_MAX)
@@ -234,7 +234,7 @@ def _settled(reader: Reader, height: int, index: int, subject: SwapId, code: int
     outcome, premium = reader.u8("premium_outcome"), reader.u128("premium")
     if amount == 0:
         raise reader.malformed("amount", "is zero; a lock holds at least one base unit")
-    if outcome not in tuple(PremiumOutcome):
+    if outcome not in numbers_of(PremiumOutcome):
         raise reader.malformed("premium_outcome", f"{outcome} is unknown")
     if (outcome == PremiumOutcome.NONE) != (premium == 0):
         raise reader.malformed("premium", "is zero exactly when there was none")

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from lockstep.attesters import AttesterSet
-from lockstep.encoding import Reader, u8, u16, u32, u64, var32
+from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64, var32
 from lockstep.hashing import ZERO_HASH
 from lockstep.register_table import REASONS, TERMINAL, Input, OutcomeReason, Phase, next_phase
 from lockstep.swap_entries import Open, RejectReason, Verdict
@@ -297,7 +297,7 @@ def read_record(reader: Reader) -> EncodedRecord:
     """Read what `encode_record` wrote. Raises `Malformed`."""
     reader.version(RECORD_VERSION)
     phase = reader.u8("phase")
-    if phase not in tuple(Phase):
+    if phase not in numbers_of(Phase):
         raise reader.malformed("phase", f"{phase} is unknown")
     opened_height, opened_index = Height(reader.u64("opened_height")), reader.u32("opened_index")
     terms_bytes = reader.var32("terms")
@@ -325,7 +325,7 @@ def _read_leg(reader: Reader, field: str) -> EncodedLeg:
     for place in range(count):
         name = f"{field}.votes[{place}]"
         key_index, verdict, reason = reader.u8(name), reader.u8(name), reader.u8(name)
-        if verdict not in tuple(Verdict) or reason not in tuple(RejectReason):
+        if verdict not in numbers_of(Verdict) or reason not in numbers_of(RejectReason):
             raise reader.malformed(name, f"verdict {verdict} or reason {reason} is unknown")
         if (verdict == Verdict.LOCKED) != (reason == RejectReason.NONE):
             raise reader.malformed(name, f"reason {reason} does not go with the verdict")
@@ -338,7 +338,7 @@ def _read_leg(reader: Reader, field: str) -> EncodedLeg:
 def _read_decision(reader: Reader, phase: Phase, leg_count: int) -> Decision | None:
     height, index = Height(reader.u64("decided_height")), reader.u32("decided_index")
     reason, bits = reader.u8("outcome_reason"), reader.u16("reason_legs")
-    if reason not in tuple(OutcomeReason) or (phase == Phase.ABORTED) != (reason != OutcomeReason.NONE):
+    if reason not in numbers_of(OutcomeReason) or (phase == Phase.ABORTED) != (reason != OutcomeReason.NONE):
         raise reader.malformed("outcome_reason", f"{reason} is unknown or does not go with the phase")
     if bits >> leg_count or (bits and reason not in (OutcomeReason.LEG_REJECTED, OutcomeReason.NOT_LOCKED)):
         raise reader.malformed("reason_legs", "names legs that are not there or have no part in the reason")

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from lockstep import limits
 from lockstep.attesters import AttesterSet, encode_attesters, read_attesters
-from lockstep.encoding import Reader, u8, u16, u32, u64, var8, var32
+from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64, var8, var32
 from lockstep.genesis import RESERVED_IDS, ROLE_NAMES, RULES_SUBJECT, Quota
 from lockstep.hashing import SIGN_REGISTRY
 from lockstep.order import is_rollup_id
@@ -180,7 +180,7 @@ def decode_registry_entry(encoded: bytes) -> RegistryEntry:
     reader = Reader(encoded, "registry entry")
     reader.version(REGISTRY_ENTRY_VERSION)
     signed_by = reader.u8("signed_by")
-    if signed_by not in tuple(SignedBy):
+    if signed_by not in numbers_of(SignedBy):
         raise reader.malformed("signed_by", f"{signed_by} is unknown")
     signature, body = Signature(reader.take(SIGNATURE_BYTES, "signature")), reader.rest()
     return RegistryEntry(SignedBy(signed_by), signature, body, decode_change(body))
@@ -202,7 +202,7 @@ def decode_change(body: bytes) -> RegistryChange:
     """Parse a body. Raises `Malformed`."""
     reader = Reader(body, "registry change")
     chain, kind = ChainId(reader.take(32, "chain")), reader.u8("kind")
-    if kind not in tuple(ChangeKind):
+    if kind not in numbers_of(ChangeKind):
         raise reader.malformed("kind", f"{kind} is unknown")
     subject = reader.var8("subject", bytes_min=1, bytes_max=limits.NAMESPACE_BYTES_MAX).decode("latin-1")
     if not _is_subject(ChangeKind(kind), subject):

@@ -30,7 +30,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from lockstep.attesters import AttesterSet, encode_attesters, read_attesters
-from lockstep.encoding import Reader, u8, u16, u32, u64
+from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64
 from lockstep.errors import Malformed
 from lockstep.genesis import ROLE_NAMES, Genesis, Quota, RollupDefinition, parse_rollup_definition
 from lockstep.hashing import REGISTRY, tagged_hash
@@ -256,7 +256,7 @@ def _restore(start: Registry, changed_height: Height, content: Iterable[tuple[by
 def _read_rollup(reader: Reader, at_genesis: RollupRecord | None) -> RollupRecord:
     reader.version(_RECORD_VERSION)
     status, drained_ms = reader.u8("status"), reader.u64("drained_ms")
-    if status not in tuple(RollupStatus):
+    if status not in numbers_of(RollupStatus):
         raise reader.malformed("status", f"{status} is unknown")
     quota = Quota(reader.u32("transactions_per_second"), reader.u32("bytes_per_second"))
     attesters, registered_as = read_attesters(reader), reader.rest()

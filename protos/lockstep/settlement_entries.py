@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from lockstep import limits
 from lockstep.commitment import Commitment
-from lockstep.encoding import Reader, u8, u32, u64, var8, var16, var32
+from lockstep.encoding import Reader, numbers_of, u8, u32, u64, var8, var16, var32
 from lockstep.errors import BadSignature
 from lockstep.genesis_schema import is_origin
 from lockstep.hashing import SIGN_COMMITMENT, ZERO_HASH
@@ -331,7 +331,7 @@ def _proven_header(reader: Reader) -> ProvenHeader:
 
 def _evidence(reader: Reader) -> Evidence:
     kind = reader.u8("kind")
-    if kind not in tuple(EvidenceKind):
+    if kind not in numbers_of(EvidenceKind):
         raise reader.malformed("kind", f"{kind} is unknown")
     first, second = _statement(reader, "first"), _statement(reader, "second")
     if first == second:

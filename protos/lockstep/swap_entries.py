@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 from lockstep import limits
-from lockstep.encoding import Reader, encode_strictly, u8, u16, u64, var8
+from lockstep.encoding import Reader, encode_strictly, numbers_of, u8, u16, u64, var8
 from lockstep.hashing import SIGN_ATTESTATION, SIGN_CANCEL
 from lockstep.order import is_rollup_id
 from lockstep.signing import SIGNATURE_BYTES, SigningKey
@@ -260,9 +260,9 @@ def _decode_attestation(body: bytes) -> Attestation:
 def _read_item(reader: Reader, field: str) -> AttestItem:
     swap_id, leg = SwapId(reader.take(32, f"{field}.swap_id")), reader.u8(f"{field}.leg")
     verdict, reason = reader.u8(f"{field}.verdict"), reader.u8(f"{field}.reason")
-    if verdict not in tuple(Verdict):
+    if verdict not in numbers_of(Verdict):
         raise reader.malformed(f"{field}.verdict", f"{verdict} is unknown")
-    if reason not in tuple(RejectReason) or (verdict == Verdict.LOCKED) != (reason == RejectReason.NONE):
+    if reason not in numbers_of(RejectReason) or (verdict == Verdict.LOCKED) != (reason == RejectReason.NONE):
         raise reader.malformed(f"{field}.reason", f"{reason} does not go with the verdict")
     return AttestItem(swap_id, leg, Verdict(verdict), RejectReason(reason))
 

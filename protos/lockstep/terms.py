@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from lockstep import limits
-from lockstep.encoding import Reader, encode_strictly, u8, u64, u128, var8
+from lockstep.encoding import Reader, encode_strictly, numbers_of, u8, u64, u128, var8
 from lockstep.hashing import SWAP, ZERO_HASH, tagged_hash
 from lockstep.order import is_rollup_id
 from lockstep.types import ChainId, PublicKey, RollupId, SwapId
@@ -176,7 +176,7 @@ def _read_leg(reader: Reader, field: str) -> Leg:
     if not is_rollup_id(rollup_id):
         raise reader.malformed(f"{field}.rollup", "does not match [a-z0-9-]{1,32}")
     kind = reader.u8(f"{field}.kind")
-    if kind not in tuple(LegKind):
+    if kind not in numbers_of(LegKind):
         raise reader.malformed(f"{field}.kind", f"{kind} is unknown")
     sender, recipient = _read_party(reader, f"{field}.sender"), _read_party(reader, f"{field}.recipient")
     if sender == recipient:

@@ -64,9 +64,10 @@ def opaque_bundles(
 def transfer_bundles(
     chain: ChainId, assets: Sequence[tuple[str, str]], *, count: int, accounts: int, time_ms: int
 ) -> Iterator[Bundle]:
-    """Yield bundles of one signed transfer of one base unit each, for the rollups in turns.
+    """Yield bundles of one signed transfer each, for the rollups in turns.
 
-    `assets` are pairs of rollup and asset. Senders take turns; recipients too, with another step.
+    `assets` are pairs of rollup and asset. Senders take turns; recipients too, with another step. Amounts
+    differ, so that nobody gets what he gives: then no state would change.
     """
     for place in range(count):
         rollup, asset = assets[place % len(assets)]
@@ -77,6 +78,6 @@ def transfer_bundles(
             rollup=RollupId(rollup),
             valid_until_ms=time_ms + WINDOW_MS,
             salt=secrets.token_bytes(SALT_BYTES),
-            call=Transfer(asset.encode("ascii"), recipient, 1),
+            call=Transfer(asset.encode("ascii"), recipient, 1 + place * 31 % 97),
         )
         yield Bundle((Transaction(Namespace(rollup), payload),), time_ms + WINDOW_MS)

@@ -25,7 +25,9 @@ from sequencer.client import SequencerClient
 SETTLED_MS_MAX: Final = 30_000
 """How long a swap may take."""
 
-_LOCK_WITHIN_MS: Final = 60_000
+_LOCK_WITHIN_MS: Final = 50_000
+"""Within which log time a run's locks can be used: less than the most that is allowed, since who is asked for
+the time may be ahead of who judges."""
 
 
 class SwapFailed(Exception):

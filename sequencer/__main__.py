@@ -30,6 +30,7 @@ from lockstep.header import Tip, genesis_tip
 from lockstep.types import Height, Namespace, PublicKey
 from sequencer.anchoring import Anchoring
 from sequencer.chain import ChainState, load_chain
+from sequencer.checkpoints import Checkpoints
 from sequencer.embedded import EmbeddedEngine, open_engine
 from sequencer.feed import Feed
 from sequencer.intake import Intake
@@ -98,8 +99,9 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
             # It may have lost everything, or be an older copy of itself: only the log can tell.
             who = "a new sequencer" if is_new else "a sequencer that starts"
             writer.refuse(NotReady(reason=f"{who} asks the settlement log first"))
+        intake = Intake(genesis.chain_id, chain, writer, engine)
         async with asyncio.TaskGroup() as tasks:
-            anchoring = None
+            anchoring, checkpoints = None, None
             if settings.settlement is not None:
                 log = await stack.enter_async_context(
                     SettlementClient(
@@ -117,13 +119,14 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
                     interval_blocks=genesis.anchor_interval_blocks,
                     judge=lambda found: writer.allow() if found is None else _refuse(writer, found),
                 )
+                checkpoints = Checkpoints(log, intake.submit, chain, interval_ms=settings.checkpoint_ms)
             service = SequencerService(
                 genesis=genesis,
                 genesis_bytes=genesis_bytes,
                 engine=engine,
                 feed=feed,
                 writer=writer,
-                intake=Intake(genesis.chain_id, chain, writer, engine),
+                intake=intake,
                 policy=Policy(
                     settings.heartbeat_ms, settings.queue_bundles_max, settings.live_bundle_ids_max
                 ),
@@ -135,6 +138,8 @@ async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:
             ) as server:
                 tasks.create_task(writer.run())
                 asking = [] if anchoring is None else [tasks.create_task(anchoring.run())]
+                if checkpoints is not None:
+                    asking.append(tasks.create_task(checkpoints.run()))
                 if anchoring is not None and not is_new:
                     asking.append(tasks.create_task(_order_without(writer, settings.settlement_wait_ms)))
                 await server.set_healthy(healthy=True)

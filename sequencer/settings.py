@@ -41,6 +41,9 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     anchor_ms: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)] = 1_000
     """How often headers are anchored, in real time."""
 
+    checkpoint_ms: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)] = 5_000
+    """How often a checkpoint of the settlement log is ordered at most, in real time."""
+
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=10, le=limits.MAX_ADVANCE_MS // 2)] = (
         limits.HEARTBEAT_MS_DEFAULT
     )

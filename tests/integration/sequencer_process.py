@@ -124,6 +124,11 @@ class Process:
         """Return everything that it logged."""
         return (self.home.path / "log").read_text()
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def kill(self) -> None:
         """End it with SIGKILL."""
         await self._end(signal.SIGKILL)

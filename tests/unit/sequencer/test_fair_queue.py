@@ -103,6 +103,18 @@ def test_under_load_each_gets_its_share_by_bytes(weights: dict[Namespace, int], 
     assert first.count({A}) == pytest.approx(share, abs=2)
 
 
+def test_who_comes_late_has_saved_nothing() -> None:
+    queue = FairQueue({})
+    for number in range(200):
+        queue.push(bundle(number, {A: 1_000}))
+    for _ in range(100):
+        queue.pop()
+    for number in range(200, 300):
+        queue.push(bundle(number, {B: 1_000}))
+    first = [set(charges_of(queue.pop())) for _ in range(40)]
+    assert first.count({A}) == pytest.approx(20, abs=1)
+
+
 def test_large_bundles_count_for_what_they_are() -> None:
     queue = FairQueue({})
     for number in range(20):

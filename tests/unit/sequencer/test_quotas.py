@@ -81,6 +81,14 @@ def test_a_bundle_is_charged_to_all_or_to_none() -> None:
         quotas.charge(admitted(b"z", namespace=BETA), tight, 0)
 
 
+def test_of_several_debts_the_longest_is_told() -> None:
+    for rates, what, wait_ms in (((1, 10), "bytes", 9_001), ((1, 1_000), "transactions", 1)):
+        quotas = Quotas(Quota(*rates))
+        quotas.charge(admitted(bytes(100)), REGISTRY, 0)
+        error = refusal(quotas, b"x", REGISTRY, 0)
+        assert (error.quota, error.retry_after_ms) == (what, wait_ms)
+
+
 @given(
     st.integers(1, 200),
     st.integers(1, 5_000),

@@ -14,21 +14,38 @@ from lockstep.errors import (
     LockstepError,
     NotReady,
     QueueFull,
+    QuotaExceeded,
     ReadOnly,
     ShuttingDown,
     TooFarAhead,
     TooManyLiveIds,
+    UselessEntry,
 )
-from lockstep.order import Placement
-from lockstep.register import genesis_register
-from lockstep.types import PublicKey
+from lockstep.genesis import Quota
+from lockstep.order import Bundle, Placement, Transaction
+from lockstep.register import RULES_KNOWN, genesis_register
+from lockstep.registry_entries import RegistryChange, SetRules, SignedBy, sign_change
+from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, PublicKey
+from sequencer.admission import admit
 from sequencer.builder import Proposal
 from sequencer.chain import ChainState
 from sequencer.engine import SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds
-from sequencer.writer import Writer
-from tests.unit.sequencer.chain import GENESIS, START, STRANGER, TIME_MS, MemoryEngine, admitted, waiting_room
+from sequencer.writer import DECISION_IDS_SHARE, Writer
+from tests.reference.world import cancel_entry, make_terms, open_entry, reveal_entry
+from tests.unit.sequencer.chain import (
+    AMPLE,
+    CHAIN,
+    GENESIS,
+    GOVERNANCE,
+    START,
+    STRANGER,
+    TIME_MS,
+    MemoryEngine,
+    admitted,
+    waiting_room,
+)
 
 FOR_EVER_MS = 3_600_000
 
@@ -77,6 +94,7 @@ async def running(
     queue_bytes_max: int = 10**9,
     live_ids_max: int = 1_000,
     public_key: PublicKey | None = None,
+    quota: Quota = AMPLE,
 ) -> AsyncIterator[Rig]:
     """Run a writer past its first block, which is a heartbeat."""
     engine = HeldEngine()
@@ -89,7 +107,7 @@ async def running(
         feed,
         ChainState(genesis_register(GENESIS)),
         LiveIds(),
-        waiting_room(bundles_max=queue_bundles_max, bytes_max=queue_bytes_max),
+        waiting_room(bundles_max=queue_bundles_max, bytes_max=queue_bytes_max, quota=quota),
         genesis=START,
         clock_ms=lambda: clock_ms[0],
         heartbeat_ms=heartbeat_ms,
@@ -351,3 +369,92 @@ async def test_stopping_finishes_the_block_and_refuses_the_rest() -> None:
             await waiting
         assert rig.task is not None
         await rig.task
+
+
+# --- what admission knows -----------------------------------------------------------------------------------
+
+TERMS = make_terms(chain=CHAIN, lock_by_ms=TIME_MS + 30_000, expires_ms=TIME_MS + 40_000)
+
+
+def swap_bundle(*entries: bytes, until_ms: int = TIME_MS + 30_000) -> AdmittedBundle:
+    transactions = tuple(Transaction(SWAP_NAMESPACE, entry) for entry in entries)
+    return admit(CHAIN, Bundle(transactions, until_ms), {SWAP_NAMESPACE})
+
+
+async def test_what_rests_on_an_opening_is_taken_while_that_waits_and_while_its_block_is_made() -> None:
+    reveal, cancel = reveal_entry(TERMS), cancel_entry(TERMS, chain=CHAIN)
+    async with running() as rig:
+        assert isinstance(refusal(rig.writer, swap_bundle(reveal)), UselessEntry)
+        opening = rig.writer.submit(swap_bundle(open_entry(TERMS)))
+        waiting = rig.writer.submit(swap_bundle(reveal))
+        await rig.asked()
+        in_flight = rig.writer.submit(swap_bundle(cancel))
+        rig.let()
+        await asyncio.gather(opening, waiting)
+        # The block is in the register: from now on it is known for sure.
+        assert isinstance(refusal(rig.writer, swap_bundle(reveal, until_ms=TIME_MS + 29_000)), UselessEntry)
+        await rig.asked()
+        rig.let()
+        assert (await in_flight).height == 3
+
+
+async def test_entries_are_judged_by_the_time_that_passed_since_the_newest_block() -> None:
+    async with running() as rig:
+        opening = rig.writer.submit(swap_bundle(open_entry(TERMS)))
+        await rig.asked()
+        rig.let()
+        await opening
+        soon = make_terms(
+            "soon", chain=CHAIN, lock_by_ms=rig.writer.tip.time_ms + 500, expires_ms=TIME_MS + 10_000
+        )
+        rig.clock_ms[0] += 500
+        assert isinstance(refusal(rig.writer, swap_bundle(open_entry(soon))), UselessEntry)
+        rig.clock_ms[0] -= 1
+        rig.writer.submit(swap_bundle(open_entry(soon)))
+
+
+async def test_decisions_have_ids_in_reserve() -> None:
+    async with running(live_ids_max=DECISION_IDS_SHARE) as rig:
+        flood = [rig.writer.submit(admitted(b"%d" % number)) for number in range(DECISION_IDS_SHARE - 1)]
+        opening = rig.writer.submit(swap_bundle(open_entry(TERMS)))
+        await rig.asked()
+        rig.let()
+        await asyncio.gather(*flood, opening)
+        assert isinstance(refusal(rig.writer, admitted(b"one more")), TooManyLiveIds)
+        reveal = rig.writer.submit(swap_bundle(reveal_entry(TERMS)))
+        error = refusal(rig.writer, swap_bundle(cancel_entry(TERMS, chain=CHAIN)))
+        assert isinstance(error, TooManyLiveIds)
+        await rig.asked()
+        rig.let()
+        assert (await reveal).height == 3
+
+
+async def test_what_is_refused_for_its_quota_leaves_no_trace() -> None:
+    async with running(quota=Quota(1, 10**9)) as rig:
+        first = rig.writer.submit(admitted(b"1"))
+        error = refusal(rig.writer, admitted(b"2"))
+        assert isinstance(error, QuotaExceeded)
+        assert rig.writer.live_ids == 1
+        await rig.asked()
+        rig.let()
+        await first
+        rig.clock_ms[0] += error.retry_after_ms or 0
+        second = rig.writer.submit(admitted(b"2"))
+        await rig.asked()
+        rig.let()
+        assert (await second).height == 3
+
+
+async def test_before_rules_that_it_does_not_know_it_stops_ordering() -> None:
+    change = RegistryChange(CHAIN, "rules", 1, Height(3), SetRules(RULES_KNOWN + 1))
+    entry = sign_change(GOVERNANCE, change, SignedBy.GOVERNANCE)
+    async with running() as rig:
+        transactions = (Transaction(REGISTRY_NAMESPACE, entry),)
+        last = rig.writer.submit(admit(CHAIN, Bundle(transactions, TIME_MS + 1_000), {REGISTRY_NAMESPACE}))
+        await rig.asked()
+        rig.let()
+        assert (await last).height == 2
+        error = refusal(rig.writer, swap_bundle(open_entry(TERMS)))
+        assert isinstance(error, ReadOnly)
+        assert "rules" in error.reason
+        assert rig.feed.height == 2

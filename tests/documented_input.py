@@ -1,19 +1,16 @@
-"""The table of bad input in protos/README.md, made from its cases.
+"""The tables of bad input in protos/README.md, made from their cases.
 
-Owns its rows and its place: `python -m tests.documented_input` writes it, a test insists that it is current.
+Owns their rows and places: `python -m tests.documented_input` writes them, and a test insists that they are
+current.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.documented import PAGE, table
 from tests.integration import bad_input_bridge, bad_input_sequencer, bad_input_settlement  # noqa: F401
 from tests.integration.bad_input import CASES
-
-BEGIN: Final = (
-    "<!-- The table of bad input is made by `python -m tests.documented_input`; "
-    "a test proves it current. -->\n"
-)
-END: Final = "<!-- end of the table of bad input -->\n"
+from tests.integration.bad_input_ordered import ORDERED_CASES
 
 SERVICES: Final = ("Sequencer", "Settlement", "Bridge")
 """In the order of the table."""
@@ -32,6 +29,34 @@ def bad_input_table() -> str:
     return table(head, rows)
 
 
+def ordered_table() -> str:
+    """Return the table of what is ordered and has a receipt that says what is wrong."""
+    rows = ((case.name, f"`{case.code.name}`") for case in ORDERED_CASES)
+    return table(("what is wrong", "code of the receipt"), rows)
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "bad input": bad_input_table,
+    "bad input that is ordered": ordered_table,
+}
+"""The tables by name."""
+
+
+def markers(name: str) -> tuple[str, str]:
+    """Return what stands before and after a table."""
+    made = "is made by `python -m tests.documented_input`; a test proves it current"
+    return f"<!-- The table of {name} {made}. -->\n", f"<!-- end of the table of {name} -->\n"
+
+
+def place_of(page: str, name: str) -> slice:
+    """Return where a page has a table. ValueError if its markers are missing."""
+    begin, end = markers(name)
+    return slice(page.index(begin) + len(begin), page.index(end))
+
+
 if __name__ == "__main__":
     page = PAGE.read_text()
-    PAGE.write_text(page[: page.index(BEGIN) + len(BEGIN)] + bad_input_table() + page[page.index(END) :])
+    for name, make in TABLES.items():
+        place = place_of(page, name)
+        page = page[: place.start] + make() + page[place.stop :]
+    PAGE.write_text(page)

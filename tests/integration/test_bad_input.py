@@ -18,10 +18,11 @@ from lockstep.errors import LockstepError
 from lockstep.settlement_entries import CommitmentEntry, Evidence, HeaderRange, decode_settlement_entry
 from lockstep.terms import swap_id_of
 from lockstep.types import LOG_NAMESPACE
-from lockstep.v1 import sequencer_pb2
+from lockstep.v1 import rollup_pb2_grpc, sequencer_pb2
 from sequencer.proofs import names_of
 from tests.integration import bad_input_bridge, bad_input_sequencer, bad_input_settlement  # noqa: F401
 from tests.integration.bad_input import CASES, Case
+from tests.integration.bad_input_ordered import ORDERED_CASES, OrderedCase, receipt_of
 from tests.integration.bad_input_world import TIMEOUT_S, World, bad_input_world, balances
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
@@ -91,6 +92,18 @@ async def test_the_log_has_the_evidence_and_nothing_else_of_it(world: World) -> 
             if index + 1 == size:
                 break
     assert sorted(kinds) == ["COMMITMENTS", "HEADERS"]
+
+
+@pytest.mark.parametrize("case", ORDERED_CASES, ids=lambda case: case.name)
+async def test_what_is_ordered_and_wrong_has_a_receipt_that_says_so(world: World, case: OrderedCase) -> None:
+    async with grpc.aio.insecure_channel(world.network.address("alpha-0")) as channel:
+        receipt = await receipt_of(world, rollup_pb2_grpc.RollupStub(channel), await case.payload(world))
+    assert receipt.code is case.code
+
+
+async def test_and_moves_nothing(world: World) -> None:
+    await test_everybody_has_what_they_had(world)
+    await test_the_swaps_stand_where_they_stood(world)
 
 
 async def test_nobody_crashed_and_no_call_met_a_defect(world: World) -> None:

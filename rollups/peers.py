@@ -54,7 +54,9 @@ class Divergence:
     peer: str
     """The peer's address."""
     height: int
-    """The first height at which they differ."""
+    """The first height at which they differ, as far as the peer can be asked."""
+    agreed_height: int
+    """The last height that is known to agree: the one before it, unless the peer cannot be asked further."""
     parts: tuple[str, ...]
     """What differs there."""
     own_hash: bytes
@@ -63,9 +65,12 @@ class Divergence:
     """32 bytes: the peer's."""
 
     def __str__(self) -> str:
+        since = f"from height {self.height} on"
+        if self.agreed_height + 1 < self.height:
+            since = f"at height {self.height}, and perhaps from height {self.agreed_height + 1} on,"
         return (
-            f"peer {self.peer} differs from height {self.height} on in {', '.join(self.parts)}: this node's "
-            f"commitment there is {self.own_hash.hex()}, the peer's is {self.peer_hash.hex()}; "
+            f"peer {self.peer} differs {since} in {', '.join(self.parts)}: this node's commitment there is "
+            f"{self.own_hash.hex()}, the peer's is {self.peer_hash.hex()}; "
             "find out which of them executed the order"
         )
 
@@ -113,7 +118,13 @@ class PeerComparison:
         first = theirs
         while divergent - agreed > 1:
             middle = (agreed + divergent) // 2
-            theirs = await self._theirs(name, middle)
+            try:
+                theirs = await self._theirs(name, middle)
+            except LockstepError as error:
+                if error.retryable:
+                    raise
+                # Pruned, or signed by a sequencer's key of former times: what is known has to do.
+                break
             if await self._differing_parts(theirs):
                 divergent, first = middle, theirs
             else:
@@ -122,7 +133,7 @@ class PeerComparison:
         assert own is not None, "every executed block is kept"
         parts = await self._differing_parts(first)
         return Divergence(
-            name, divergent, parts, commitment_hash(own.commitment), commitment_hash(first.commitment)
+            name, divergent, agreed, parts, commitment_hash(own.commitment), commitment_hash(first.commitment)
         )
 
     async def _theirs(self, name: str, height: int) -> Commitments:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lockstep.commitment import commitment_hash
-from lockstep.errors import Contradiction, NotReady, NotYet, UnavailablePeer
+from lockstep.errors import Contradiction, NotReady, NotYet, Pruned, UnavailablePeer
 from lockstep.header import Tip
 from lockstep.transactions import Lock, Transfer
 from lockstep.types import Namespace
@@ -229,6 +229,7 @@ async def test_the_first_divergent_height_and_its_parts_are_named(tmp_path: Path
             expected = Divergence(
                 "other:1",
                 from_height,
+                from_height - 1,
                 ("the state root", "the receipts root"),
                 await hash_at(node, from_height),
                 await hash_at(buggy, from_height),
@@ -236,6 +237,26 @@ async def test_the_first_divergent_height_and_its_parts_are_named(tmp_path: Path
             assert node.stopped_reason == str(expected)
             assert f"from height {from_height} on" in node.stopped_reason
         assert len(peer.heights) < 10
+
+
+async def test_a_divergence_counts_also_where_the_peer_cannot_be_asked_further(tmp_path: Path) -> None:
+    class Pruning(NodeAsPeer):
+        async def proven_commitment(self, height: int = 0, *, timeout_ms: int = 10_000) -> StoredBlock:
+            if 0 < height <= 6:
+                raise Pruned(height=height, first_available=7)
+            return await NodeAsPeer.proven_commitment(self, height)
+
+    order = FakeOrder(Chain())
+    for _ in range(10):
+        pay(order)
+    (tmp_path / "buggy").mkdir()
+    async with running(tmp_path / "buggy", Skipping(order.chain, from_height=3)) as buggy:
+        await reach(buggy, 10)
+        async with running(tmp_path, order) as first:
+            await reach(first, 10)
+        async with running(tmp_path, order, peers={"other:1": Pruning(buggy)}) as node:
+            await until(node, lambda: bool(node.stopped_reason))
+            assert "differs at height 10, and perhaps from height 1 on, in" in node.stopped_reason
 
 
 async def test_nodes_that_agree_serve_also_at_different_heights(tmp_path: Path) -> None:

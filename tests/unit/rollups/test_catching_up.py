@@ -1,0 +1,132 @@
+"""A node far behind takes large steps, and one that is restarted takes none again."""
+
+import threading
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from lockstep.header import Tip
+from lockstep.order import Entry
+from lockstep.transactions import Transfer
+from lockstep.types import Namespace
+from rollups import batch, node
+from rollups.runtime import OwnEntry, apply_block, look_at
+from rollups.state import MemoryState
+from rollups.storage import Delta, Storage
+from sequencer.client import FollowedBlock, KeyAt
+from tests.unit.rollups.chain import ALPHA, ANN, CARL, Chain
+from tests.unit.rollups.histories import History
+from tests.unit.rollups.running import FakeOrder, reach, running
+from tests.unit.rollups.test_histories import random_actions
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many blocks each transaction of a database held."""
+    counts: list[int] = []
+    save = Storage.save
+
+    async def counting(self: Storage, delta: Delta, memory: MemoryState) -> None:
+        counts.append(len(delta.blocks))
+        await save(self, delta, memory)
+
+    monkeypatch.setattr(Storage, "save", counting)
+    return counts
+
+
+def pay(order: FakeOrder, count: int = 1) -> int:
+    payments = [order.chain.signed(ANN, Transfer(b"gold", CARL.public_key, 1)) for _ in range(count)]
+    return order.block(*((ALPHA, payment) for payment in payments))
+
+
+async def test_many_blocks_are_one_transaction_while_far_behind(tmp_path: Path, saved: list[int]) -> None:
+    order = FakeOrder(Chain())
+    for _ in range(batch.BLOCKS_MAX + 44):
+        order.block(advance_ms=1)
+    async with running(tmp_path, order) as follower:
+        await reach(follower, batch.BLOCKS_MAX + 44)
+        assert saved == [batch.BLOCKS_MAX, 44]
+        await reach(follower, order.block())
+        assert saved[2:] == [1], "at the head every block is told at once"
+
+
+async def test_a_transaction_holds_no_more_receipts_than_is_good(
+    tmp_path: Path, saved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "RECEIPTS_MAX", 10)
+    order = FakeOrder(Chain())
+    for _ in range(9):
+        pay(order, 4)
+    async with running(tmp_path, order) as follower:
+        await reach(follower, 9)
+    assert saved == [3, 3, 3]
+
+
+async def test_signatures_of_a_large_block_are_verified_in_several_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[tuple[str, int]] = []
+
+    def looking(entries: Iterable[Entry]) -> tuple[OwnEntry, ...]:
+        looked = look_at(entries)
+        threads.append((threading.current_thread().name, len(looked)))
+        return looked
+
+    monkeypatch.setattr(node, "look_at", looking)
+    monkeypatch.setattr(node, "ENTRIES_PER_THREAD", 10)
+    order = FakeOrder(Chain())
+    pay(order, 25)
+    pay(order, 2)
+    async with running(tmp_path, order) as follower:
+        await reach(follower, 2)
+    main = threading.main_thread().name
+    assert sorted(count for name, count in threads if name != main) == [5, 10, 10]
+    assert [count for name, count in threads if name == main] == [2]
+
+
+async def test_large_steps_lead_where_small_ones_do(tmp_path: Path) -> None:
+    history = History()
+    order = FakeOrder(history.chain)
+    for name in ("live", "late"):
+        (tmp_path / name).mkdir()
+    async with running(tmp_path / "live", order) as live:
+        for part in range(12):
+            history.play(random_actions(part, 10))
+            order.tell()
+            await reach(live, len(history.chain.blocks))
+        async with running(tmp_path / "late", order) as late:
+            await reach(late, live.published.height)
+            for height in range(1, live.published.height + 1):
+                assert await late.storage.block(height) == await live.storage.block(height)
+
+
+async def test_a_restart_executes_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tips: list[int] = []
+
+    class Remembering(FakeOrder):
+        async def follow(
+            self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
+        ) -> AsyncIterator[FollowedBlock]:
+            tips.append(tip.height)
+            async for each in super().follow(tip=tip, namespaces=namespaces, sequencer_key=sequencer_key):
+                yield each
+
+    order = Remembering(Chain())
+    for _ in range(50):
+        pay(order)
+    async with running(tmp_path, order) as first:
+        await reach(first, 50)
+        commitment = first.published.commitment
+    executed: list[int] = []
+
+    def counting(*arguments: object) -> object:
+        executed.append(1)
+        return apply_block(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch, "apply_block", counting)
+    async with running(tmp_path, order) as second:
+        assert second.published.commitment == commitment
+        await reach(second, pay(order))
+    assert tips == [0, 50]
+    assert len(executed) == 1

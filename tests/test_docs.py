@@ -59,6 +59,19 @@ def test_every_failpoint_stands_in_one_table() -> None:
     assert len(documented) > 30
 
 
+def test_every_event_that_warns_stands_in_a_table() -> None:
+    warning = re.compile(r"\.(?:warning|error|exception)\(\s*\"([a-z_]+)\"")
+    sources = [
+        file
+        for folder in ("sequencer", "rollups", "bridge", "deploy/node")
+        for file in (ROOT / folder).rglob("*.py")
+    ]
+    logged = {event for file in sources for event in warning.findall(file.read_text())}
+    row = re.compile(r"^\| `([a-z_]+)` \| (?:error|warning) \|", re.MULTILINE)
+    assert {event for guide in GUIDES for event in row.findall(guide.read_text())} == logged
+    assert len(logged) > 15
+
+
 # --- names and links --------------------------------------------------------------------------------------
 
 

@@ -95,6 +95,7 @@ _pass_on(_rollup, "register", _REGISTRY, "Register a rollup on a running chain."
 _pass_on(_rollup, "rotate", _REGISTRY, "Replace attesters of a rollup, or the key of a role.")
 _pass_on(_rollup, "drain", _REGISTRY, "Let no new swap name a rollup.")
 _pass_on(_rollup, "leave", _REGISTRY, "End a rollup that has drained for a day of log time.")
+_pass_on(_rollup, "veto", _REGISTRY, "Withdraw a change that is pending, such as one that a thief signed.")
 
 
 if __name__ == "__main__":

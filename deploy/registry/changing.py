@@ -191,4 +191,6 @@ def _advice(reason: str) -> str:
         return "; drain it first (lockstep rollup drain), a day of log time before it leaves"
     if "id is used already" in reason:
         return "; an id is used once and for good: choose another"
+    if "no change that is pending" in reason:
+        return "; lockstep rollup show lists those that are"
     return ""

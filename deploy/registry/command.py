@@ -1,4 +1,4 @@
-"""What can be typed: `lockstep rollup show`, `register`, `rotate`, `drain` and `leave`.
+"""What can be typed: `lockstep rollup show`, `register`, `rotate`, `drain`, `leave` and `veto`.
 
 Owns options, how failures are told, and the exit code: 0 if it is done, 1 if it was refused or failed, 2 if
 what was typed cannot be meant. With --json the only line on stdout is the JSON of `deploy.registry.showing`,
@@ -42,6 +42,7 @@ from lockstep.registry_entries import (
     RotateKey,
     SetAttesters,
     SignedBy,
+    Veto,
 )
 from lockstep.signing import SigningKey
 from lockstep.types import Height, PublicKey, RollupId
@@ -184,6 +185,9 @@ def rotate(
     One key by --new-key, signed by governance, or, far enough ahead that governance can veto it, by the key
     that goes. A rollup's whole set by --attester, once for each, and --threshold. A KEY is 64 hex digits or a
     key file. Open swaps keep the attesters that they were opened under.
+
+    The settlement log takes only what governance signed: after a key replaced itself, it does not know the
+    new one, nor later changes of the same subject.
     """
     is_role = subject in ROLE_NAMES
     if attesters:
@@ -222,6 +226,15 @@ def drain(rollup: str, **options: Unpack[_ChangeOptions]) -> None:
 def leave(rollup: str, **options: Unpack[_ChangeOptions]) -> None:
     """End ROLLUP for good. It must be draining, and stays until it has been so for a day of log time."""
     _change(rollup, lambda _registry, _key: Leave(), options)
+
+
+@click.command(context_settings=_CONTEXT)
+@click.argument("subject")
+@click.argument("sequence", type=click.IntRange(min=1))
+@_sending_options
+def veto(subject: str, sequence: int, **options: Unpack[_ChangeOptions]) -> None:
+    """Withdraw the pending change SEQUENCE of SUBJECT, as `show` names them. Acts at once."""
+    _change(subject, lambda _registry, _key: Veto(sequence), options)
 
 
 def _change(subject: str, action: Callable[[Registry, PublicKey], Action], options: _ChangeOptions) -> None:
@@ -272,7 +285,7 @@ async def _change_and_tell(
 
 def _verify_known(registry: Registry, wish: Wish) -> None:
     """Refuse a rollup that is not there, in plainer words than the rules have. Raises ChangeRefused."""
-    if wish.subject in ROLE_NAMES or isinstance(wish.action, RegisterRollup):
+    if wish.subject in ROLE_NAMES or isinstance(wish.action, RegisterRollup | Veto):
         return
     if RollupId(wish.subject) not in registry.rollups:
         known = ", ".join(sorted(registry.rollups)) or "none"

@@ -25,7 +25,7 @@ from deploy.registry.changing import Done
 from deploy.registry.following import ChainRegistry
 from lockstep import limits
 from lockstep.registry import RollupRecord
-from lockstep.registry_entries import Leave, RegistryChange, SignedBy
+from lockstep.registry_entries import Leave, RegistryChange, SignedBy, Veto
 from lockstep.registry_state import PendingChange, Registry
 from lockstep.types import RollupId
 
@@ -104,11 +104,15 @@ def show_change(console: Console, done: Done) -> None:
         soft_wrap=True,
     )
     console.print(_when(done), markup=False, soft_wrap=True)
+    if done.signed_by is SignedBy.SUBJECT:
+        console.print("the settlement log does not learn of it: it takes what governance signed")
     if done.settlement_index is not None:
         console.print(f"the settlement log has it as entry {done.settlement_index}")
 
 
 def _when(done: Done) -> str:
+    if isinstance(done.change.action, Veto):
+        return f"change {done.change.action.vetoed_sequence} of {done.change.subject} will not take effect"
     if done.outcome.name == "EFFECTIVE":
         return f"it holds from block {done.change.effective_height} on"
     if done.leaves_ms is not None and done.leaves_ms > done.time_ms:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.client import BridgeClient, SwapPhase
 from bridge.settlement.client import SettlementClient
 from deploy.devnet.clients import until
 from lockstep.errors import LockstepError, ReadOnly
@@ -22,8 +23,8 @@ from tests.integration.registry_network import (
     lockstep_rollup,
     start_node,
 )
-from tests.integration.rollup_network import Network, network
-from tests.unit.rollups.chain import ALPHA, ANN, ATTESTERS, BETA, BOB, key, rollup
+from tests.integration.rollup_network import Network, Node, network
+from tests.unit.rollups.chain import ALPHA, ANN, ATTESTERS, BETA, BOB, PREIMAGE, key, rollup
 
 pytestmark = pytest.mark.processes
 
@@ -135,6 +136,15 @@ def old(net: Network) -> Path:
     return key_file(net, "attester of beta")
 
 
+async def start_bridge(net: Network) -> Node:
+    """Start a bridge coordinator."""
+    node = Node("bridge", "bridge", net.folder, f'sequencer = "{net.nodes["sequencer"].address}"')
+    assert isinstance(net.nodes, dict)
+    net.nodes["bridge"] = node
+    await node.start()
+    return node
+
+
 def keys_with(net: Network, takes_over: int, new: PublicKey) -> Callable[[Height], PublicKey]:
     """Return whose header counts at which height."""
     return lambda height: new if height >= takes_over else net.genesis.sequencer
@@ -142,6 +152,7 @@ def keys_with(net: Network, takes_over: int, new: PublicKey) -> Callable[[Height
 
 async def test_the_sequencers_key_is_replaced_and_everybody_goes_on(tmp_path: Path) -> None:
     async with network(tmp_path, "alpha-0", "beta-0") as net:
+        coordinator = await start_bridge(net)
         before = await deal(net, ALPHA, BETA)
         await net.order(before.open, *before.locks)
         file = key_file(net, "next sequencer")
@@ -172,9 +183,15 @@ async def test_the_sequencers_key_is_replaced_and_everybody_goes_on(tmp_path: Pa
         revealed = await net.order(before.reveal)
         assert revealed.placement.height >= takes_over
         await before.settled("alpha-0", "beta-0")
-        after = await deal(net, ALPHA, BETA)
-        await net.order(after.open, *after.locks, after.reveal)
-        await after.settled("alpha-0", "beta-0")
+        async with BridgeClient(coordinator.address, net.genesis, sequencer_key=at) as bridge:
+            after = await deal(net, ALPHA, BETA)
+            await bridge.propose(after.terms_bytes, idempotency_key=b"after")
+            for place, (_, payload) in enumerate(after.locks):
+                await bridge.accept(after.id, place, payload)
+            assert (await bridge.wait_until(after.id, [SwapPhase.LOCKED])).phase is SwapPhase.LOCKED
+            await bridge.reveal(after.id, PREIMAGE)
+            await after.settled("alpha-0", "beta-0")
+            assert (await bridge.swap(before.id)).phase is SwapPhase.COMMITTED
 
         # The log took headers under the new key, and commitments behind them.
         async with SettlementClient(net.nodes["settlement"].address, net.genesis, sequencer_key=at) as log:
@@ -239,3 +256,13 @@ async def test_a_key_announces_its_own_replacement_and_governance_need_not_sign(
         )
         assert again.code == 1
         assert "still pending" in again.json["error"]
+        # Governance has until then to withdraw it.
+        vetoed = await change(net, "veto", "alpha", "1")
+        assert (vetoed["kind"], vetoed["sequence"], vetoed["outcome"]) == ("VETO", 2, "EFFECTIVE")
+        shown = (await lockstep_rollup(net, "show")).json
+        assert shown["pending"] == []
+        await reached(net, done["effective_height"] + 1)
+        shown = (await lockstep_rollup(net, "show")).json
+        assert shown["rollups"][0]["attesters"] == [ATTESTERS[ALPHA].public_key.hex()]
+        missing = await lockstep_rollup(net, "veto", "alpha", "1", "--key", str(key_file(net, "governance")))
+        assert "names no change that is pending" in missing.json["error"]

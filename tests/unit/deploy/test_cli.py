@@ -22,6 +22,11 @@ def lockstep(*arguments: str) -> "subprocess.CompletedProcess[str]":
         ((), ("demo", "devnet", "sequencer", "rollup", "settlement", "bridge")),
         (("devnet", "up"), ("--folder", "Ctrl-C")),
         (("demo",), ("--json FILE", "--keep")),
+        (("rollup",), ("run", "show", "register", "rotate", "drain", "leave", "veto")),
+        (
+            ("rollup", "register"),
+            ("--definition", "--genesis", "--sequencer", "--key", "--settlement", "--wait"),
+        ),
     ],
 )
 def test_help(arguments: tuple[str, ...], told: tuple[str, ...]) -> None:

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from deploy.node.process import announce_ready, run
 from deploy.node.server import Server, serving
 from deploy.node.settings import load_settings
 from lockstep.order import is_rollup_id
-from lockstep.registry import role_key_at
-from lockstep.types import Height, PublicKey, RollupId
+from lockstep.types import RollupId
 from lockstep.v1 import rollup_pb2_grpc
 from rollups.attester import Attester
 from rollups.client import RollupClient
@@ -97,7 +96,7 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
 
 
 def _order_client(target: str, node: RollupNode) -> SequencerClient:
-    return SequencerClient(target, node.genesis, sequencer_key=_sequencer_key_of(node))
+    return SequencerClient(target, node.genesis, sequencer_key=node.sequencer_keys.at)
 
 
 def _settlement_client(target: str, node: RollupNode) -> SettlementClient:
@@ -106,21 +105,12 @@ def _settlement_client(target: str, node: RollupNode) -> SettlementClient:
         target,
         node.genesis,
         log_key=lambda: node.published.state.register.registry.keys["settlement"],
-        sequencer_key=_sequencer_key_of(node),
+        sequencer_key=node.sequencer_keys.at,
     )
 
 
 def _peer_client(target: str, node: RollupNode) -> RollupClient:
-    return RollupClient(target, node.genesis, node.rollup, sequencer_key=_sequencer_key_of(node))
-
-
-def _sequencer_key_of(node: RollupNode) -> Callable[[Height], PublicKey]:
-    """Return whose header counts at a height, as far as the node has got."""
-
-    def at(height: Height) -> PublicKey:
-        return role_key_at(node.published.state.register.registry, "sequencer", height)
-
-    return at
+    return RollupClient(target, node.genesis, node.rollup, sequencer_key=node.sequencer_keys.at)
 
 
 async def _tell_health(node: RollupNode, server: Server) -> None:

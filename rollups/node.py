@@ -17,16 +17,15 @@ from lockstep.commitment import Commitment
 from lockstep.errors import LockstepError, NotReady
 from lockstep.genesis import Genesis
 from lockstep.header import Tip
+from lockstep.key_history import KeyHistory
 from lockstep.merkle import AppendTree
 from lockstep.order import Bundle, Entry
 from lockstep.receipts import receipt_leaf_hash
 from lockstep.register import Contradicted
-from lockstep.registry import role_key_at
 from lockstep.types import (
     LOG_NAMESPACE,
     REGISTRY_NAMESPACE,
     SWAP_NAMESPACE,
-    Height,
     Namespace,
     PublicKey,
     RollupId,
@@ -103,6 +102,8 @@ class RollupNode:
         """The newest block that the sequencer told of; None while nothing was heard since the start."""
         self.stopped_reason = ""
         """Why it speaks no more, until a person has looked and restarted it; empty while it may."""
+        self.sequencer_keys = KeyHistory("sequencer", loaded.state.register.registry, loaded.state.height)
+        """Whose header counts at which height, as far as blocks were executed since the start."""
         self._held_back: dict[str, str] = {}
         self._attester = attester
         self._batch = self._new_batch()
@@ -188,7 +189,7 @@ class RollupNode:
         following = order.follow(
             tip=self.published.state.register.tip,
             namespaces=self.namespaces,
-            sequencer_key=self._sequencer_key,
+            sequencer_key=self.sequencer_keys.at,
         )
         async with aclosing(cast("AsyncGenerator[FollowedBlock, None]", following)) as blocks:
             while True:
@@ -199,11 +200,10 @@ class RollupNode:
                     return
                 self.head_height = max(self.head_height or 0, followed.head_height)
                 self._batch.add(await self._execute(followed), followed.header)
+                registry = self._batch.state.register.registry
+                self.sequencer_keys.follow(registry, followed.block.header.height)
                 if self._batch.is_full or followed.block.header.height >= followed.head_height:
                     await self._commit()
-
-    def _sequencer_key(self, height: Height) -> PublicKey:
-        return role_key_at(self._batch.state.register.registry, "sequencer", height)
 
     async def _execute(self, followed: FollowedBlock) -> Executed:
         """Execute a block on the batch, off the event loop if it is work."""

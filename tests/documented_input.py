@@ -8,11 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.documented import PAGE, table
-from tests.integration import bad_input_bridge, bad_input_sequencer, bad_input_settlement  # noqa: F401
+from tests.integration import (  # noqa: F401
+    bad_input_bridge,
+    bad_input_rollup,
+    bad_input_sequencer,
+    bad_input_settlement,
+)
 from tests.integration.bad_input import CASES
 from tests.integration.bad_input_ordered import ORDERED_CASES
 
-SERVICES: Final = ("Sequencer", "Settlement", "Bridge")
+SERVICES: Final = ("Sequencer", "Rollup", "Settlement", "Bridge")
 """In the order of the table."""
 
 

@@ -5,14 +5,19 @@ from collections import Counter
 import pytest
 
 from lockstep.errors import all_errors
-from lockstep.v1 import bridge_pb2, sequencer_pb2, settlement_pb2
+from lockstep.v1 import bridge_pb2, rollup_pb2, sequencer_pb2, settlement_pb2
 from tests.documented import PAGE
 from tests.documented_input import TABLES, bad_input_table, place_of
 from tests.integration.bad_input import CASES
 
 SERVICES = [
     module.DESCRIPTOR.services_by_name[name]
-    for module, name in ((sequencer_pb2, "Sequencer"), (settlement_pb2, "Settlement"), (bridge_pb2, "Bridge"))
+    for module, name in (
+        (sequencer_pb2, "Sequencer"),
+        (rollup_pb2, "Rollup"),
+        (settlement_pb2, "Settlement"),
+        (bridge_pb2, "Bridge"),
+    )
 ]
 
 OF_GRPC = {"RESOURCE_EXHAUSTED"}

@@ -11,7 +11,7 @@ from lockstep.receipts import ReceiptCode, TransactionReceipt, decode_receipt
 from lockstep.terms import swap_id_of
 from lockstep.transactions import Call, Faucet, Lock, Transfer, sign_transaction
 from lockstep.types import RollupId, SwapId
-from lockstep.v1 import rollup_pb2, rollup_pb2_grpc, sequencer_pb2
+from lockstep.v1 import rollup_pb2, sequencer_pb2
 from tests.integration.bad_input_world import AHEAD_MS, OTHER_CHAIN, OTHER_ID, TIMEOUT_S, World, submit
 
 Payload = Callable[[World], Awaitable[bytes]]
@@ -40,15 +40,13 @@ def ordered(code: ReceiptCode, name: str) -> Callable[[Payload], Payload]:
     return add
 
 
-async def receipt_of(
-    world: World, stub: "rollup_pb2_grpc.RollupAsyncStub", payload: bytes
-) -> TransactionReceipt:
+async def receipt_of(world: World, payload: bytes) -> TransactionReceipt:
     """Have a payload ordered, and return the receipt of its place."""
     answer = await submit(world, ("alpha", payload))
     assert isinstance(answer, sequencer_pb2.SubmitResponse)
     place = answer.placement
     request = rollup_pb2.StreamReceiptsRequest(from_height=place.height)
-    async for response in stub.StreamReceipts(request, timeout=TIMEOUT_S):
+    async for response in world.rollup.StreamReceipts(request, timeout=TIMEOUT_S):
         for each in response.receipts:
             receipt = decode_receipt(each.receipt)
             if (receipt.height, receipt.index) == (place.height, place.first_index):

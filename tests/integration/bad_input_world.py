@@ -5,7 +5,7 @@ clients would refuse most of them themselves.
 """
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from bridge.client import SwapPhase, SwapView, Trader
 from deploy.demonstration.market import Deal, Market
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
-from deploy.devnet.network import ALPHA, BETA, FUNDS, PROCESS_NAMES, Network, create_network
+from deploy.devnet.network import ALPHA, BETA, FUNDS, Network, create_network
 from deploy.node.chain_files import load_key
 from lockstep import terms as terms_layout
 from lockstep.header import header_hash
@@ -27,7 +27,14 @@ from lockstep.signing import SigningKey
 from lockstep.swap_entries import Attestation, AttestItem, RejectReason, Verdict, encode_open
 from lockstep.terms import Leg, LegKind, decode_terms, swap_id_of
 from lockstep.types import ChainId, HeaderHash, Height, Namespace
-from lockstep.v1 import bridge_pb2_grpc, common_pb2, sequencer_pb2, sequencer_pb2_grpc, settlement_pb2_grpc
+from lockstep.v1 import (
+    bridge_pb2_grpc,
+    common_pb2,
+    rollup_pb2_grpc,
+    sequencer_pb2,
+    sequencer_pb2_grpc,
+    settlement_pb2_grpc,
+)
 from sequencer.client.messages import bundle_message as bundle_message_of
 from sequencer.client.messages import read_error
 
@@ -49,6 +56,8 @@ class World:
     sequencer: "sequencer_pb2_grpc.SequencerAsyncStub"
     settlement: "settlement_pb2_grpc.SettlementAsyncStub"
     bridge: "bridge_pb2_grpc.BridgeAsyncStub"
+    rollup: "rollup_pb2_grpc.RollupAsyncStub"
+    """Of alpha's node."""
     channels: Mapping[str, grpc.aio.Channel]
     keys: Mapping[str, SigningKey]
     locked: bytes
@@ -234,7 +243,7 @@ async def bad_input_world(folder: Path) -> AsyncIterator[World]:
         assert view.phase is SwapPhase.COLLECTING
         ordered = await _transfer(clients, alice, bob)
         await _quiet(clients, decided)
-        names = ("sequencer", "settlement", "bridge")
+        names = ("sequencer", "settlement", "bridge", NODES[ALPHA])
         channels = {name: grpc.aio.insecure_channel(network.address(name)) for name in names}
         roles = ("sequencer", "settlement", "governance", "alpha-0", "beta-0")
         try:
@@ -245,6 +254,7 @@ async def bad_input_world(folder: Path) -> AsyncIterator[World]:
                 sequencer_pb2_grpc.SequencerStub(channels["sequencer"]),
                 settlement_pb2_grpc.SettlementStub(channels["settlement"]),
                 bridge_pb2_grpc.BridgeStub(channels["bridge"]),
+                rollup_pb2_grpc.RollupStub(channels[NODES[ALPHA]]),
                 channels,
                 {name: load_key(network.folder / "keys" / f"{name}.pem") for name in roles},
                 locked.terms_bytes,
@@ -291,7 +301,3 @@ async def balances(market: Market) -> dict[tuple[str, str], int]:
         for name in FUNDS
         for (rollup, node), asset in zip(NODES.items(), ("gold", "silver"), strict=True)
     }
-
-
-def processes_running(world: World) -> Iterable[str]:
-    return (name for name in PROCESS_NAMES if world.devnet.is_running(name))

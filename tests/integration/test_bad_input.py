@@ -1,4 +1,4 @@
-"""Bad input to sequencer, settlement log and bridge: each is answered with its code, and nothing changes.
+"""Bad input to every service: each is answered with its code, and nothing changes.
 
 The cases are rows of protos/README.md. They go to real processes, one after the other; the last tests look at
 what is left: the order holds nothing new, everybody has what they had, and the services answer.
@@ -18,9 +18,14 @@ from lockstep.errors import LockstepError
 from lockstep.settlement_entries import CommitmentEntry, Evidence, HeaderRange, decode_settlement_entry
 from lockstep.terms import swap_id_of
 from lockstep.types import LOG_NAMESPACE
-from lockstep.v1 import rollup_pb2_grpc, sequencer_pb2
+from lockstep.v1 import sequencer_pb2
 from sequencer.proofs import names_of
-from tests.integration import bad_input_bridge, bad_input_sequencer, bad_input_settlement  # noqa: F401
+from tests.integration import (  # noqa: F401
+    bad_input_bridge,
+    bad_input_rollup,
+    bad_input_sequencer,
+    bad_input_settlement,
+)
 from tests.integration.bad_input import CASES, Case
 from tests.integration.bad_input_ordered import ORDERED_CASES, OrderedCase, receipt_of
 from tests.integration.bad_input_world import TIMEOUT_S, World, bad_input_world, balances
@@ -96,8 +101,7 @@ async def test_the_log_has_the_evidence_and_nothing_else_of_it(world: World) -> 
 
 @pytest.mark.parametrize("case", ORDERED_CASES, ids=lambda case: case.name)
 async def test_what_is_ordered_and_wrong_has_a_receipt_that_says_so(world: World, case: OrderedCase) -> None:
-    async with grpc.aio.insecure_channel(world.network.address("alpha-0")) as channel:
-        receipt = await receipt_of(world, rollup_pb2_grpc.RollupStub(channel), await case.payload(world))
+    receipt = await receipt_of(world, await case.payload(world))
     assert receipt.code is case.code
 
 

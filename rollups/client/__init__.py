@@ -7,9 +7,10 @@ async with RollupClient("127.0.0.1:7001", genesis, "alpha") as alpha:
 from rollups.client.answers import (
     ProvenCommitment,
     ProvenState,
+    ReceiptsPart,
     RollupStatus,
     RollupSwap,
 )
 from rollups.client.client import RollupClient
 
-__all__ = ["ProvenCommitment", "ProvenState", "RollupClient", "RollupStatus", "RollupSwap"]
+__all__ = ["ProvenCommitment", "ProvenState", "ReceiptsPart", "RollupClient", "RollupStatus", "RollupSwap"]

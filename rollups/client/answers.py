@@ -111,6 +111,18 @@ class RollupSwap:
     """What it was proven under."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiptsPart:
+    """Some receipts of a stream, in order. The node's word: `RollupClient.receipt` has a proof of each."""
+
+    receipts: tuple[tuple[int, Receipt], ...]
+    """The receipts with their indexes; without a filter there are no gaps."""
+    next_index: int
+    """Where to resume: the index behind the last receipt that was looked at."""
+    height: int
+    """The height up to which every receipt was sent."""
+
+
 def verified_commitment(
     message: common_pb2.ProvenCommitment, *, genesis: Genesis, rollup: str, sequencer_key: SequencerKey
 ) -> ProvenCommitment:
@@ -220,6 +232,21 @@ def verified_receipt(message: rollup_pb2.ProvenReceipt, *, commitment: Commitmen
         root=commitment.receipts_root,
     )
     return decode_receipt(message.receipt)
+
+
+def read_receipts(
+    message: rollup_pb2.StreamReceiptsResponse, *, from_index: int | None, is_filtered: bool
+) -> ReceiptsPart:
+    """Return a part of a stream that continues at an index, if that is known. Raises `Malformed`."""
+    indexes = [each.index for each in message.receipts]
+    first = indexes[0] if from_index is None and indexes else from_index or 0
+    expected = list(range(first, message.next_index))
+    if message.next_index <= first or (indexes != expected and not is_filtered):
+        raise Malformed(what="answer", field="receipts", reason="leave a gap")
+    if indexes != sorted(set(indexes) & set(expected)):
+        raise Malformed(what="answer", field="receipts", reason="are not in order")
+    receipts = tuple((each.index, decode_receipt(each.receipt)) for each in message.receipts)
+    return ReceiptsPart(receipts, message.next_index, message.height)
 
 
 def verified_swap(

@@ -6,11 +6,20 @@ deadline, is repeated while that can help, and raises errors of `lockstep.errors
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from deploy.node.client import CallMethod, ClientSettings, connect, retrying
+import grpc
+
+from deploy.node.client import (
+    DEFAULT_BACKOFF,
+    CallMethod,
+    ClientSettings,
+    connect,
+    error_from_rpc,
+    retrying,
+)
 from lockstep.commitment import Commitment
 from lockstep.errors import Malformed, NotFound
 from lockstep.genesis import Genesis
@@ -20,9 +29,11 @@ from lockstep.v1 import common_pb2, rollup_pb2, rollup_pb2_grpc
 from rollups.client.answers import (
     ProvenCommitment,
     ProvenState,
+    ReceiptsPart,
     RollupStatus,
     RollupSwap,
     SequencerKey,
+    read_receipts,
     verified_balances,
     verified_commitment,
     verified_receipt,
@@ -144,6 +155,37 @@ class RollupClient:
         if isinstance(receipt, TransactionReceipt) or (receipt.subject, receipt.leg) != (swap_id, leg):
             raise Malformed(what="answer", field="receipt", reason="is not the leg's")
         return receipt
+
+    async def receipts(
+        self, from_index: int | None = None, *, from_height: int = 0, account: PublicKey | None = None
+    ) -> AsyncGenerator[ReceiptsPart, None]:
+        """Yield all receipts from an index, or else from a height on, and then new ones, for ever.
+
+        With `account` only those that name it as signer or beneficiary. A lost connection is made again and
+        the stream resumed; what the node does not have yet is waited for. Close it (`aclosing`) when done.
+        Raises what is not worth repeating.
+        """
+        attempt = 0
+        while True:
+            start = {"from_height": from_height} if from_index is None else {"from_index": from_index}
+            request = rollup_pb2.StreamReceiptsRequest(account=account or b"", **start)
+            call = self._stub.StreamReceipts(request)
+            after_ms: int | None = None
+            try:
+                async for response in call:
+                    part = read_receipts(response, from_index=from_index, is_filtered=account is not None)
+                    attempt, from_index = 0, part.next_index
+                    yield part
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_rpc(failure, peer=self._peer)
+                if not error.retryable:
+                    raise error from failure
+                after_ms = error.retry_after_ms
+            finally:
+                call.cancel()
+            attempt += 1
+            wait_ms = DEFAULT_BACKOFF.wait_ms(attempt, after_ms, self._randomness)
+            await asyncio.sleep(wait_ms / 1_000)
 
     async def commitment(self, height: int = 0, *, timeout_ms: int = TIMEOUT_MS) -> Commitment:
         """Return the commitment after a block, 0 being the newest. Raises `NotYet` or `Pruned`."""

@@ -30,17 +30,17 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 
 def encode_error(error: LockstepError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
     """Return what `context.abort` takes: status, message, trailing metadata."""
-    code = grpc.StatusCode[error.status]
-    status = status_pb2.Status(code=code.value[0], message=error.message)
+    code, record = grpc.StatusCode[error.status], error.to_record()
+    status = status_pb2.Status(code=code.value[0], message=record.message)
     status.details.add().Pack(
-        error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.fields)
+        error_details_pb2.ErrorInfo(reason=record.code, domain=DOMAIN, metadata=record.fields)
     )
-    if error.retryable:
+    if record.retryable:
         retry = error_details_pb2.RetryInfo()
-        if error.retry_after_ms is not None:
-            retry.retry_delay.FromMilliseconds(error.retry_after_ms)
+        if record.retry_after_ms is not None:
+            retry.retry_delay.FromMilliseconds(record.retry_after_ms)
         status.details.add().Pack(retry)
-    return code, error.message, ((DETAILS_KEY, status.SerializeToString()),)
+    return code, record.message, ((DETAILS_KEY, status.SerializeToString()),)
 
 
 def error_from_rpc(failure: grpc.aio.AioRpcError, *, peer: str) -> LockstepError:

@@ -16,6 +16,7 @@ from lockstep.errors import (
     NotYet,
     ProofInvalid,
     QueueFull,
+    UnknownNamespace,
     all_errors,
     from_record,
 )
@@ -114,6 +115,16 @@ def test_text_of_strangers_is_made_plain() -> None:
     assert from_record(error.to_record()).to_record() == error.to_record()
     assert error.message.isascii()
     assert error.message.isprintable()
+
+
+@pytest.mark.parametrize("plain", ["", "a", "a" * 255, "a" * 256, "a" * 257, "a" * 300])
+@pytest.mark.parametrize("odd", ["", "\x00", "ä", "\x7f", "\N{EM DASH}"])
+def test_text_is_shown_in_full_or_cut_whatever_is_in_it(plain: str, odd: str) -> None:
+    shown = UnknownNamespace(namespace=odd + plain).fields["namespace"]
+    whole = ascii(odd)[1:-1] + plain
+    assert shown == (
+        whole if len(whole) <= FIELD_CHARACTERS_MAX else whole[: FIELD_CHARACTERS_MAX - 3] + "..."
+    )
 
 
 def test_a_proof_error_takes_its_reason_alone() -> None:

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+from deploy.cli import main
 from deploy.devnet.launcher import running
 from deploy.devnet.network import Network, create_network
 from deploy.node.failpoints import FAILPOINTS
@@ -100,6 +102,16 @@ def test_what_a_guide_names_exists(guide: Path) -> None:
         assert _resolves(name), name
     for file in set(re.findall(r"`((?:protos|sequencer|rollups|bridge|deploy|tests)/[\w/.]*)`", prose)):
         assert (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+def test_what_a_guide_types_can_be_typed(guide: Path) -> None:
+    typed = set(re.findall(r"\blockstep ([a-z]+) ([a-z]+)\b", guide.read_text()))
+    assert typed
+    for group, command in typed:
+        found = main.commands.get(group)
+        assert isinstance(found, click.Group), group
+        assert command in found.commands, command
 
 
 def _resolves(name: str) -> bool:

@@ -226,7 +226,7 @@ async def bad_input_world(folder: Path) -> AsyncIterator[World]:
             Deal("alice", 11, "bob", 13, lock_within_ms=60_000, reveal_within_ms=600_000)
         )
         assert (await market.locked(locked)).phase is SwapPhase.LOCKED
-        committed = await market.agree(Deal("bob", 17, "alice", 19))
+        committed = await market.agree(Deal("bob", 17, "alice", 19, lock_within_ms=60_000))
         assert (await market.locked(committed)).phase is SwapPhase.LOCKED
         await market.reveal(committed)
         decided = await market.decided(committed)

@@ -4,8 +4,9 @@ The cases are rows of protos/README.md. They go to real processes, one after the
 what is left: the order holds nothing new, everybody has what they had, and the services answer.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import grpc
 import pytest
@@ -31,6 +32,8 @@ from tests.integration.bad_input_ordered import ORDERED_CASES, OrderedCase, rece
 from tests.integration.bad_input_world import TIMEOUT_S, World, bad_input_world, balances
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
+
+TOGETHER_S = 20
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -108,6 +111,20 @@ async def test_what_is_ordered_and_wrong_has_a_receipt_that_says_so(world: World
 async def test_and_moves_nothing(world: World) -> None:
     await test_everybody_has_what_they_had(world)
     await test_the_swaps_stand_where_they_stood(world)
+
+
+async def test_all_of_it_at_once_holds_up_nobody(world: World) -> None:
+    """Every case that leaves nothing, all together, while a swap goes through."""
+
+    async def send(case: Case) -> None:
+        with suppress(grpc.aio.AioRpcError, LockstepError):
+            await case.send(world)
+
+    async with asyncio.timeout(TOGETHER_S), asyncio.TaskGroup() as group:
+        for case in CASES:
+            if case.code != "CONTRADICTION":
+                group.create_task(send(case))
+        await test_a_swap_still_goes_through(world)
 
 
 async def test_nobody_crashed_and_no_call_met_a_defect(world: World) -> None:

@@ -8,12 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
+from bridge.settings import BridgeSettings
+from bridge.settlement.settings import SettlementSettings
 from deploy.cli import main
 from deploy.devnet.launcher import running
 from deploy.devnet.network import Network, create_network
 from deploy.node.failpoints import FAILPOINTS
+from deploy.node.settings import load_settings
+from rollups.settings import RollupSettings
+from sequencer.settings import SequencerSettings
 from tests.documented import BRIDGE, ROLLUPS, ROOT, SEQUENCER, TABLES, found_in
 
 GUIDES = (SEQUENCER, ROLLUPS, BRIDGE)
@@ -52,6 +58,24 @@ def test_a_table_is_current(path: Path, name: str) -> None:
     assert found_in(path.read_text(), name) == TABLES[path][name](), "run python -m tests.documented"
 
 
+SETTINGS: dict[Path, list[type[msgspec.Struct]]] = {
+    SEQUENCER: [SequencerSettings],
+    ROLLUPS: [RollupSettings],
+    BRIDGE: [BridgeSettings, SettlementSettings],
+}
+"""What the settings files of each guide are for, in order."""
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+def test_a_settings_file_is_one(guide: Path, tmp_path: Path) -> None:
+    files = re.findall(r"```toml\n(.*?)```\n", guide.read_text(), re.DOTALL)
+    for kind, text in zip(SETTINGS[guide], files, strict=True):
+        file = tmp_path / "settings.toml"
+        file.write_text(text)
+        settings = load_settings(kind, file, {})
+        assert msgspec.structs.asdict(settings)["data"] == tmp_path / "data"
+
+
 def test_every_failpoint_stands_in_one_table() -> None:
     rows = "".join(
         make() for tables in TABLES.values() for name, make in tables.items() if "failpoints" in name
@@ -70,7 +94,8 @@ def test_every_event_that_warns_stands_in_a_table() -> None:
     ]
     logged = {event for file in sources for event in warning.findall(file.read_text())}
     row = re.compile(r"^\| `([a-z_]+)` \| (?:error|warning) \|", re.MULTILINE)
-    assert {event for guide in GUIDES for event in row.findall(guide.read_text())} == logged
+    documented = {event for guide in GUIDES for event in row.findall(guide.read_text())}
+    assert documented == logged, "say what it means in the guide's table of log events"
     assert len(logged) > 15
 
 

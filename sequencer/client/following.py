@@ -1,12 +1,15 @@
 """Following the chain: every block once, in order, verified, whatever happens to the connection.
 
-Owns the resuming of the stream. Invariant: a block is yielded if and only if it continues the one yielded
-before it, is signed by the key in force, and holds every entry of the namespaces asked for.
+Owns the resuming of the stream, and the alarm about log time that goes too fast or too slow. Invariant: a
+block is yielded if and only if it continues the one yielded before it, is signed by the key in force, and
+holds every entry of the namespaces asked for.
 """
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Final
 
 import grpc
 import structlog
@@ -21,6 +24,50 @@ from lockstep.v1 import sequencer_pb2, sequencer_pb2_grpc
 from sequencer.client.messages import read_header, share_entries
 from sequencer.client.records import FollowedBlock, KeyAt
 
+DRIFT_WINDOW_MS: Final = 10_000
+"""Over how much real time, at least, log time is compared with it."""
+
+DRIFT_SHARE: Final = 4
+"""Log time drifts if it is off by more than one part in so many."""
+
+
+class DriftAlarm:
+    """Compares log time with a clock of one's own, and warns once when they begin to differ.
+
+    Only blocks that are the newest when they come tell how fast log time goes: who catches up starts anew.
+    """
+
+    def __init__(self, peer: str, clock_ms: Callable[[], int]) -> None:
+        """Watch the log time of `peer` by a monotonic clock."""
+        self._peer = peer
+        self._clock_ms = clock_ms
+        self._start: tuple[int, int] | None = None
+        self._is_drifting = False
+
+    def see(self, followed: FollowedBlock) -> None:
+        """Take in a block as it comes."""
+        header, now_ms = followed.block.header, self._clock_ms()
+        if header.height < followed.head_height:
+            self._start = None
+            return
+        if self._start is None:
+            self._start = now_ms, header.time_ms
+            return
+        passed_ms, log_passed_ms = now_ms - self._start[0], header.time_ms - self._start[1]
+        if passed_ms < DRIFT_WINDOW_MS:
+            return
+        self._start = now_ms, header.time_ms
+        is_drifting = abs(log_passed_ms - passed_ms) * DRIFT_SHARE > passed_ms
+        if is_drifting and not self._is_drifting:
+            structlog.get_logger().warning(
+                "log_time_drifts",
+                peer=self._peer,
+                height=header.height,
+                log_passed_ms=log_passed_ms,
+                passed_ms=passed_ms,
+            )
+        self._is_drifting = is_drifting
+
 
 async def follow(
     stub: "sequencer_pb2_grpc.SequencerAsyncStub",
@@ -31,9 +78,11 @@ async def follow(
     sequencer_key: KeyAt,
     backoff: Backoff,
     randomness: random.Random,
+    clock_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
 ) -> AsyncGenerator[FollowedBlock, None]:
     """Yield every block after `tip`; see `SequencerClient.follow`."""
     log = structlog.get_logger()
+    alarm = DriftAlarm(peer, clock_ms)
     failures = 0
     while True:
         request = sequencer_pb2.StreamBlocksRequest(from_height=tip.height + 1, namespaces=namespaces)
@@ -42,6 +91,7 @@ async def follow(
             async for response in call:
                 for share in response.blocks:
                     followed = _verify(tip, share, namespaces, sequencer_key, response.head_height)
+                    alarm.see(followed)
                     yield followed
                     tip = tip_of(followed.block.header, followed.block.hash)
                     failures = 0

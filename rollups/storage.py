@@ -2,7 +2,8 @@
 
 Owns the schema and every statement. Decides nothing. Invariant: after each transaction the rows are those
 of one height, and loading them gives the roots that the commitment of that height names; anything else is
-refused, because it was not written by this software from this order.
+refused, because it was not written by this software from this order. Nothing is pruned: receipts and
+blocks are kept for ever, and the database grows with the order.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence

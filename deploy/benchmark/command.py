@@ -63,8 +63,9 @@ def bench(
     in the same run, and the ratio: V, Ed25519 verifications per second over two processes; F, durable appends
     of the same sizes; T, the same messages over the same kind of gRPC stream, answered without a look.
 
-    FILE is a JSON object: "machine", "effort", "seconds" and the list "scenarios" (name, what, cpu, notes,
-    and "figures": name, unit, median, lowest, highest, values, limit, ratio). A ratio of 1 is the limit.
+    FILE is a JSON object: "machine", "effort", "seconds" and the list "scenarios" (name, what, cpu,
+    cpu_us_each, notes, and "figures": name, unit, median, lowest, highest, values, limit, ratio). A ratio of
+    1 is the limit.
     """
     if is_list:
         for name, scenario in SCENARIOS.items():

@@ -79,6 +79,8 @@ class ScenarioResult:
     """What was measured."""
     cpu: Mapping[str, float]
     """Share of one core that each process took while it was measured, by name; median of the runs."""
+    cpu_us_each: Mapping[str, float]
+    """CPU time in us that each process took for one bundle, transfer or swap; median of the runs."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """What helps to read the figures, such as transactions per block."""
 
@@ -89,6 +91,7 @@ class ScenarioResult:
             "what": self.what,
             "figures": [figure.as_json() for figure in self.figures],
             "cpu": dict(self.cpu),
+            "cpu_us_each": dict(self.cpu_us_each),
             "notes": dict(self.notes),
         }
 
@@ -121,7 +124,8 @@ def show(result: ScenarioResult, console: Console) -> None:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.3f}"
         table.add_row(figure.name, readable(figure.median), spread, figure.unit, *limit, ratio)
     console.print(table)
-    for heading, values_by_name in (("CPU, cores", result.cpu), ("also", result.notes)):
+    told_below = {"CPU, cores": result.cpu, "CPU, us each": result.cpu_us_each, "also": result.notes}
+    for heading, values_by_name in told_below.items():
         if values_by_name:
             told = ", ".join(f"{name} {readable(value)}" for name, value in values_by_name.items())
             console.print(f"  {heading}: {told}", soft_wrap=True, markup=False)

@@ -100,6 +100,8 @@ class _Runs:
     """From the first act to the end that the scenario waits for, per run."""
     cpu: list[Mapping[str, float]] = field(default_factory=list)
     """Cores that each process took, per run."""
+    cpu_us_each: list[Mapping[str, float]] = field(default_factory=list)
+    """CPU time in us that each process took for each thing that was done, per run."""
 
     async def repeat(self, worker: Worker, runs: int, *, executed_by: Collection[str] = ()) -> None:
         """Run once to warm up and then `runs` times; a run ends when nodes have executed it."""
@@ -115,6 +117,7 @@ class _Runs:
                 self.found.append(found)
                 self.seconds.append(seconds)
                 self.cpu.append({name: cpu / (ended_s - started_s) for name, cpu in taken.items()})
+                self.cpu_us_each.append({name: cpu * 1e6 / found.count for name, cpu in taken.items()})
 
     def rates(self) -> tuple[float, ...]:
         """Return how much was done per second, per run."""
@@ -124,10 +127,6 @@ class _Runs:
         """Return the latencies of each run."""
         return [found.latencies_ms for found in self.found]
 
-    def cores(self) -> Mapping[str, float]:
-        """Return the median share of a core that each process took."""
-        return {name: median(cpu[name] for cpu in self.cpu) for name in self.cpu[0]}
-
     def per_block(self) -> float:
         """Return the median number of bundles per block."""
         return median(found.count / found.blocks for found in self.found)
@@ -136,7 +135,19 @@ class _Runs:
         self, name: str, figures: Sequence[Figure], notes: Mapping[str, float] | None = None
     ) -> ScenarioResult:
         """Return the scenario's result."""
-        return ScenarioResult(name, SCENARIOS[name].what, tuple(figures), self.cores(), notes or {})
+        return ScenarioResult(
+            name,
+            SCENARIOS[name].what,
+            tuple(figures),
+            _medians(self.cpu),
+            _medians(self.cpu_us_each),
+            notes or {},
+        )
+
+
+def _medians(runs: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
+    """Return the median of each name's values."""
+    return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
 async def order_only(effort: Effort) -> ScenarioResult:
@@ -204,6 +215,7 @@ async def lone_submit(effort: Effort) -> ScenarioResult:
                 await one_way.repeat(worker, effort.runs)
             figures += latency_figures(f"{name}, sent to receipt", one_way.latencies_ms(), limit)
             runs.cpu += one_way.cpu
+            runs.cpu_us_each += one_way.cpu_us_each
     return runs.result("lone-submit", figures, {"ms per append": append_ms})
 
 
@@ -229,6 +241,7 @@ async def swap_idle(effort: Effort) -> ScenarioResult:
                 await one_way.repeat(worker, effort.runs)
             figures += latency_figures(f"{name}, accepted to settled", one_way.latencies_ms(), limit)
             runs.cpu += one_way.cpu
+            runs.cpu_us_each += one_way.cpu_us_each
     return runs.result("swap-idle", figures, {"ms per append": append_ms, "ms per round trip": trip_ms})
 
 

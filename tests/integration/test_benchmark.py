@@ -37,7 +37,7 @@ def test_every_scenario_tells_figures_limits_and_cpu(tmp_path: Path) -> None:
     scenarios = {each["name"]: each for each in found["scenarios"]}
     assert list(scenarios) == list(SCENARIOS)
     for scenario in scenarios.values():
-        assert scenario["cpu"].keys() >= {"sequencer", "load"}
+        assert scenario["cpu"].keys() == scenario["cpu_us_each"].keys() >= {"sequencer", "load"}
         for figure in scenario["figures"]:
             assert 0 < figure["lowest"] <= figure["median"] <= figure["highest"]
             assert (figure["ratio"] is None) == (figure["limit"] is None)

@@ -4,8 +4,9 @@ Owns what fits into one block, bundles being whole, and how they become its prop
 `sequencer.waiting`'s. Pure: the caller gives time and parent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from lockstep import limits
 from lockstep.block import AdmittedBundle, Block, build_block
@@ -28,10 +29,36 @@ class Proposal:
     """Where each of them stands in it."""
 
 
-def entry_bytes(bundle: AdmittedBundle) -> int:
+class Footprint(NamedTuple):
+    """What a bundle has for one namespace."""
+
+    transactions: int
+    """How many transactions."""
+    payload_bytes: int
+    """Bytes of their payloads."""
+
+    @property
+    def entry_bytes(self) -> int:
+        """Bytes of a block that they take."""
+        return self.payload_bytes + ENTRY_PREFIX_BYTES * self.transactions
+
+
+Footprints: TypeAlias = Mapping[Namespace, Footprint]
+"""What a bundle has for each namespace that it touches."""
+
+
+def footprints_of(bundle: AdmittedBundle) -> Footprints:
+    """Return what a bundle has for each namespace that it touches."""
+    sizes: dict[Namespace, tuple[int, int]] = {}
+    for namespace, payload in bundle.transactions:
+        transactions, payload_bytes = sizes.get(namespace, (0, 0))
+        sizes[namespace] = transactions + 1, payload_bytes + len(payload)
+    return {namespace: Footprint(*size) for namespace, size in sizes.items()}
+
+
+def entry_bytes(footprints: Footprints) -> int:
     """Return how many bytes of a block a bundle takes."""
-    payload_bytes = sum(len(payload) for _, payload in bundle.transactions)
-    return payload_bytes + ENTRY_PREFIX_BYTES * len(bundle.transactions)
+    return sum(each.entry_bytes for each in footprints.values())
 
 
 class Room:
@@ -43,10 +70,11 @@ class Room:
         self._transactions_free = limits.BLOCK_TRANSACTIONS_MAX // share
         self._namespaces: set[Namespace] = set()
 
-    def take(self, bundle: AdmittedBundle) -> bool:
+    def take(self, footprints: Footprints) -> bool:
         """Take a bundle in and answer True; or, if it does not fit, change nothing and answer False."""
-        size_bytes, count = entry_bytes(bundle), len(bundle.transactions)
-        added = {namespace for namespace, _ in bundle.transactions} - self._namespaces
+        size_bytes = entry_bytes(footprints)
+        count = sum(each.transactions for each in footprints.values())
+        added = footprints.keys() - self._namespaces
         if (
             size_bytes > self._bytes_free
             or count > self._transactions_free

@@ -12,14 +12,16 @@ that comes to an idle namespace waits for at most one bundle of each other.
 
 from collections.abc import Mapping
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from lockstep import limits
-from lockstep.block import AdmittedBundle
-from lockstep.order import ENTRY_PREFIX_BYTES
 from lockstep.types import Namespace
+from sequencer.builder import Footprints
 
 __pure__ = True
+
+Item = TypeVar("Item")
+"""A bundle, with whatever its owner needs to know of it."""
 
 WEIGHT_MAX: Final = 1_000
 """The largest weight of a namespace."""
@@ -28,22 +30,21 @@ _TRANSACTION_BYTES_MIN: Final = limits.BLOCK_BYTES_MAX // limits.BLOCK_TRANSACTI
 """What a transaction is charged at least: as many of these fill a block by count as by bytes."""
 
 
-def charges_of(bundle: AdmittedBundle) -> dict[Namespace, int]:
+def charges_of(footprints: Footprints) -> dict[Namespace, int]:
     """Return how much of a block a bundle takes for each namespace that it touches, in bytes."""
-    charges: dict[Namespace, int] = {}
-    for namespace, payload in bundle.transactions:
-        charge = max(len(payload) + ENTRY_PREFIX_BYTES, _TRANSACTION_BYTES_MIN)
-        charges[namespace] = charges.get(namespace, 0) + charge
-    return charges
+    return {
+        namespace: max(each.entry_bytes, each.transactions * _TRANSACTION_BYTES_MIN)
+        for namespace, each in footprints.items()
+    }
 
 
-class FairQueue:
-    """The bundles and their turns."""
+class FairQueue(Generic[Item]):
+    """What waits, and the turns."""
 
     def __init__(self, weights: Mapping[Namespace, int]) -> None:
         """`weights` are the shares of namespaces beside each other, 1..WEIGHT_MAX; 1 if not named."""
         self._weights = weights
-        self._heap: list[tuple[int, int, AdmittedBundle]] = []
+        self._heap: list[tuple[int, int, Item]] = []
         self._finishes: dict[Namespace, int] = {}
         self._now = 0
         self._pushed = 0
@@ -51,35 +52,34 @@ class FairQueue:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def push(self, bundle: AdmittedBundle, *, after: int = 0) -> int:
+    def push(self, item: Item, footprints: Footprints, *, after: int = 0) -> int:
         """Add a bundle and return its tag; it is served after all that have the tag `after` by now."""
-        charges = charges_of(bundle)
-        starts = {each: max(self._now, self._finishes.get(each, 0)) for each in charges}
-        tag = max(after, *starts.values())
-        for namespace, charge in charges.items():
-            cost = charge * WEIGHT_MAX // self._weights.get(namespace, 1)
-            self._finishes[namespace] = starts[namespace] + cost
-        heappush(self._heap, (tag, self._pushed, bundle))
+        tag = max(after, self._now)
+        for namespace, charge in charges_of(footprints).items():
+            start = max(self._now, self._finishes.get(namespace, 0))
+            tag = max(tag, start)
+            self._finishes[namespace] = start + charge * WEIGHT_MAX // self._weights.get(namespace, 1)
+        heappush(self._heap, (tag, self._pushed, item))
         self._pushed += 1
         return tag
 
-    def first(self) -> AdmittedBundle:
+    def first(self) -> Item:
         """Return the bundle whose turn it is; IndexError if there is none."""
         return self._heap[0][2]
 
-    def pop(self) -> AdmittedBundle:
+    def pop(self) -> Item:
         """Remove the bundle whose turn it is, and return it; IndexError if there is none."""
-        self._now, _, bundle = heappop(self._heap)
+        self._now, _, item = heappop(self._heap)
         if not self._heap:
             self._forget()
-        return bundle
+        return item
 
-    def clear(self) -> list[AdmittedBundle]:
+    def clear(self) -> list[Item]:
         """Remove all bundles, and return them in their order."""
-        bundles = [bundle for *_, bundle in sorted(self._heap, key=lambda each: each[:2])]
+        items = [item for *_, item in sorted(self._heap, key=lambda each: each[:2])]
         self._heap.clear()
         self._forget()
-        return bundles
+        return items
 
     def _forget(self) -> None:
         """Start anew: where nobody waits, nobody owes anything."""

@@ -9,11 +9,11 @@ thousandths.
 from collections.abc import Iterator
 from typing import Final
 
-from lockstep.block import AdmittedBundle
 from lockstep.errors import QuotaExceeded
 from lockstep.genesis import Quota
 from lockstep.registry import Registry
 from lockstep.types import Namespace
+from sequencer.builder import Footprints
 
 __pure__ = True
 
@@ -44,12 +44,12 @@ class Quotas:
         self._default = default
         self._accounts: dict[tuple[Namespace, str], _Account] = {}
 
-    def charge(self, bundle: AdmittedBundle, registry: Registry, clock_ms: int) -> None:
+    def charge(self, footprints: Footprints, registry: Registry, clock_ms: int) -> None:
         """Charge a bundle to every namespace that it touches, or raise QuotaExceeded and charge nothing.
 
         The error tells of the account that takes longest to be paid. `clock_ms` is a monotonic clock.
         """
-        due = list(self._due(bundle, registry))
+        due = list(self._due(footprints, registry))
         refusal: QuotaExceeded | None = None
         for namespace, what, rate, _ in due:
             account = self._accounts.get((namespace, what))
@@ -65,11 +65,10 @@ class Quotas:
         for namespace, what, _, amount in due:
             self._accounts[namespace, what].balance -= amount * _MILLI
 
-    def _due(self, bundle: AdmittedBundle, registry: Registry) -> Iterator[tuple[Namespace, str, int, int]]:
+    def _due(self, footprints: Footprints, registry: Registry) -> Iterator[tuple[Namespace, str, int, int]]:
         """Yield namespace, what is counted, its rate per second, and how much of it the bundle is."""
-        for namespace in dict.fromkeys(namespace for namespace, _ in bundle.transactions):
+        for namespace, each in footprints.items():
             rollup = registry.rollup(namespace)
             quota = self._default if rollup is None else rollup.quota or self._default
-            sizes = [len(payload) for each, payload in bundle.transactions if each == namespace]
-            yield namespace, "transactions", quota.transactions_per_second, len(sizes)
-            yield namespace, "bytes", quota.bytes_per_second, sum(sizes)
+            yield namespace, "transactions", quota.transactions_per_second, each.transactions
+            yield namespace, "bytes", quota.bytes_per_second, each.payload_bytes

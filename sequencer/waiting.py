@@ -20,7 +20,7 @@ from lockstep.genesis import Quota
 from lockstep.register import Register
 from lockstep.registry import Registry
 from lockstep.types import BundleId, Namespace, SwapId
-from sequencer.builder import Room, entry_bytes
+from sequencer.builder import Footprints, Room, entry_bytes, footprints_of
 from sequencer.fair_queue import FairQueue
 from sequencer.judgement import Claim, Judge, Judgement
 from sequencer.quotas import Quotas
@@ -45,6 +45,8 @@ class Candidate:
     """The bundle."""
     judgement: Judgement
     """What it would do."""
+    footprints: Footprints
+    """What it has for each namespace."""
     size_bytes: int
     """What it takes of a block."""
 
@@ -73,7 +75,7 @@ class WaitingRoom:
         self._decisions_bytes = 0
         self._claims: set[Claim] = set()
         self._claimed_by: dict[BundleId, frozenset[Claim]] = {}
-        self._fair = FairQueue(weights)
+        self._fair = FairQueue[Candidate](weights)
         self._fair_bounds = (bundles_max, bytes_max)
         self._fair_bytes = 0
         self._bundles_of: Counter[Namespace] = Counter()
@@ -89,7 +91,8 @@ class WaitingRoom:
     def judge(self, bundle: AdmittedBundle, register: Register, *, log_size: int, time_ms: int) -> Candidate:
         """Return a bundle as one that may come in. Raises as `Judge.judge`."""
         judgement = self._judge.judge(bundle, register, log_size=log_size, time_ms=time_ms)
-        return Candidate(bundle, judgement, entry_bytes(bundle))
+        footprints = footprints_of(bundle)
+        return Candidate(bundle, judgement, footprints, entry_bytes(footprints))
 
     def take(self, candidate: Candidate, registry: Registry, clock_ms: int) -> None:
         """Let a bundle wait for a block. Raises QueueFull or QuotaExceeded, having accepted nothing."""
@@ -100,7 +103,7 @@ class WaitingRoom:
             self._claims |= candidate.judgement.claims
         else:
             self._verify_fair_room(candidate)
-            self._quotas.charge(candidate.bundle, registry, clock_ms)
+            self._quotas.charge(candidate.footprints, registry, clock_ms)
             self._push(candidate)
         self._under_way[candidate.bundle.bundle_id] = candidate.judgement
         self._judge.add(candidate.bundle, candidate.judgement)
@@ -121,7 +124,7 @@ class WaitingRoom:
             raise QueueFull(queue="bundle", limit=bundles_max)
         if candidate.size_bytes > bytes_free:
             raise QueueFull(queue="bundle bytes", limit=bytes_max)
-        for namespace in _namespaces(candidate.bundle):
+        for namespace in candidate.footprints:
             if self._bundles_of[namespace] >= bundles_free:
                 raise QueueFull(queue=f"{namespace} bundle", limit=self._bundles_of[namespace])
             if self._bytes_of[namespace] >= bytes_free:
@@ -129,11 +132,11 @@ class WaitingRoom:
 
     def _push(self, candidate: Candidate) -> None:
         tags = [self._opening_tags.get(each, 0) for each in candidate.judgement.follows]
-        tag = self._fair.push(candidate.bundle, after=max(tags, default=0))
+        tag = self._fair.push(candidate, candidate.footprints, after=max(tags, default=0))
         for swap_id in candidate.judgement.opens:
             self._opening_tags[swap_id] = tag
         self._fair_bytes += candidate.size_bytes
-        for namespace in _namespaces(candidate.bundle):
+        for namespace in candidate.footprints:
             self._bundles_of[namespace] += 1
             self._bytes_of[namespace] += candidate.size_bytes
 
@@ -148,19 +151,19 @@ class WaitingRoom:
         share = Room(share=DECISIONS_SHARE)
         chosen: list[AdmittedBundle] = []
         while self._decisions:
-            bundle = self._decisions[0].bundle
-            is_late = bundle.valid_until_ms <= time_ms
-            if not is_late and not (share.take(bundle) and room.take(bundle)):
+            candidate = self._decisions[0]
+            is_late = candidate.bundle.valid_until_ms <= time_ms
+            if not is_late and not (share.take(candidate.footprints) and room.take(candidate.footprints)):
                 break
             self._decisions_bytes -= self._decisions.popleft().size_bytes
-            (expired if is_late else chosen).append(bundle)
+            (expired if is_late else chosen).append(candidate.bundle)
         while len(self._fair):
-            bundle = self._fair.first()
-            is_late = bundle.valid_until_ms <= time_ms
-            if not is_late and not room.take(bundle):
+            candidate = self._fair.first()
+            is_late = candidate.bundle.valid_until_ms <= time_ms
+            if not is_late and not room.take(candidate.footprints):
                 break
             self._left_fair(self._fair.pop())
-            (expired if is_late else chosen).append(bundle)
+            (expired if is_late else chosen).append(candidate.bundle)
         self.settle(expired)
         return chosen, expired
 
@@ -178,20 +181,14 @@ class WaitingRoom:
         bundles = [each.bundle for each in self._decisions]
         self._decisions.clear()
         self._decisions_bytes = 0
-        for bundle in self._fair.clear():
-            self._left_fair(bundle)
-            bundles.append(bundle)
+        for candidate in self._fair.clear():
+            self._left_fair(candidate)
+            bundles.append(candidate.bundle)
         self.settle(bundles)
         return bundles
 
-    def _left_fair(self, bundle: AdmittedBundle) -> None:
-        size_bytes = entry_bytes(bundle)
-        self._fair_bytes -= size_bytes
-        for namespace in _namespaces(bundle):
+    def _left_fair(self, candidate: Candidate) -> None:
+        self._fair_bytes -= candidate.size_bytes
+        for namespace in candidate.footprints:
             self._bundles_of[namespace] -= 1
-            self._bytes_of[namespace] -= size_bytes
-
-
-def _namespaces(bundle: AdmittedBundle) -> Iterable[Namespace]:
-    """Return each namespace that a bundle touches once."""
-    return dict.fromkeys(namespace for namespace, _ in bundle.transactions)
+            self._bytes_of[namespace] -= candidate.size_bytes

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from lockstep import limits
 from lockstep.block import AdmittedBundle, verify_block
-from lockstep.order import Transaction
+from lockstep.order import ENTRY_PREFIX_BYTES, Transaction
 from lockstep.types import Namespace
-from sequencer.builder import Room, entry_bytes, propose
+from sequencer.builder import Room, entry_bytes, footprints_of, propose
 from tests.unit.sequencer.chain import ALPHA, BETA, START, TIME_MS, admitted
 
 FULL = limits.PAYLOAD_BYTES_MAX
@@ -28,16 +28,22 @@ BUNDLES = st.lists(
 )
 
 
+def size_of(bundle: AdmittedBundle) -> int:
+    size_bytes = entry_bytes(footprints_of(bundle))
+    assert size_bytes == sum(ENTRY_PREFIX_BYTES + len(payload) for _, payload in bundle.transactions)
+    return size_bytes
+
+
 @given(BUNDLES)
 def test_room_takes_what_fits_and_refusals_change_nothing(bundles: list[AdmittedBundle]) -> None:
     room = Room()
-    taken = [each for each in bundles if room.take(each)]
-    assert sum(map(entry_bytes, taken)) <= limits.BLOCK_BYTES_MAX
+    taken = [each for each in bundles if room.take(footprints_of(each))]
+    assert sum(map(size_of, taken)) <= limits.BLOCK_BYTES_MAX
     again = Room()
-    assert all(map(again.take, taken))
+    assert all(map(again.take, map(footprints_of, taken)))
     for left in (each for each in bundles if each not in taken):
-        assert not again.take(left)
-        assert sum(map(entry_bytes, [*taken, left])) > limits.BLOCK_BYTES_MAX
+        assert not again.take(footprints_of(left))
+        assert sum(map(size_of, [*taken, left])) > limits.BLOCK_BYTES_MAX
 
 
 @pytest.mark.parametrize("share", [1, 2])
@@ -59,13 +65,13 @@ def test_room_takes_what_fits_and_refusals_change_nothing(bundles: list[Admitted
 def test_counts_are_limited_too(bundles: list[AdmittedBundle], fitting: int, share: int) -> None:
     room = Room(share=share)
     limit = fitting if fitting == limits.BLOCK_NAMESPACES_MAX else fitting // share
-    assert sum(map(room.take, bundles)) == limit
+    assert sum(map(room.take, map(footprints_of, bundles))) == limit
 
 
 @given(BUNDLES)
 def test_a_proposal_verifies_and_its_placements_are_right(bundles: list[AdmittedBundle]) -> None:
     room = Room()
-    chosen = [each for each in bundles if room.take(each)]
+    chosen = [each for each in bundles if room.take(footprints_of(each))]
     proposal = propose(START, TIME_MS + 1, chosen)
     block = proposal.block
     verified = verify_block(START, block.header_bytes, block.leaves_bytes, block.entries, (ALPHA, BETA))

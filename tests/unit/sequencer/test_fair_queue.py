@@ -11,6 +11,7 @@ from lockstep.block import AdmittedBundle
 from lockstep.order import ENTRY_PREFIX_BYTES, Bundle, Transaction
 from lockstep.types import Namespace
 from sequencer.admission import admit
+from sequencer.builder import footprints_of
 from sequencer.fair_queue import FairQueue, charges_of
 from tests.unit.sequencer.chain import CHAIN, TIME_MS
 
@@ -25,6 +26,14 @@ def bundle(number: int, sizes: dict[Namespace, int]) -> AdmittedBundle:
     return admit(CHAIN, Bundle(transactions, TIME_MS + 1), set(NAMES))
 
 
+def charged(each: AdmittedBundle) -> dict[Namespace, int]:
+    return charges_of(footprints_of(each))
+
+
+def push(queue: FairQueue[AdmittedBundle], each: AdmittedBundle, *, after: int = 0) -> int:
+    return queue.push(each, footprints_of(each), after=after)
+
+
 SIZES = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 3_000), min_size=1, max_size=4)
 STEPS = st.lists(st.one_of(SIZES, st.none()), max_size=80)
 
@@ -33,11 +42,11 @@ STEPS = st.lists(st.one_of(SIZES, st.none()), max_size=80)
 def test_what_goes_in_comes_out_once(
     steps: list[dict[Namespace, int] | None], weights: dict[Namespace, int]
 ) -> None:
-    queue, pushed, popped = FairQueue(weights), list[AdmittedBundle](), list[AdmittedBundle]()
+    queue, pushed, popped = FairQueue[AdmittedBundle](weights), list[AdmittedBundle](), list[AdmittedBundle]()
     for number, sizes in enumerate(steps):
         if sizes is not None:
             pushed.append(bundle(number, sizes))
-            queue.push(pushed[-1])
+            push(queue, pushed[-1])
         elif len(queue):
             first = queue.first()
             popped.append(queue.pop())
@@ -49,7 +58,7 @@ def test_what_goes_in_comes_out_once(
         popped.append(queue.pop())
     assert Counter(each.bundle_id for each in popped) == Counter(each.bundle_id for each in pushed)
     for name in NAMES:
-        alone = [each for each in pushed if set(charges_of(each)) == {name}]
+        alone = [each for each in pushed if set(charged(each)) == {name}]
         assert [each for each in popped if each in alone] == alone
     with pytest.raises(IndexError):
         queue.pop()
@@ -63,94 +72,94 @@ def test_what_goes_in_comes_out_once(
 def test_who_was_idle_waits_for_one_bundle_of_each_other_at_most(
     flood: list[tuple[Namespace, int]], served: int, size: int
 ) -> None:
-    queue = FairQueue({})
+    queue = FairQueue[AdmittedBundle]({})
     for number, (name, each_size) in enumerate(flood):
-        queue.push(bundle(number, {name: each_size}))
+        push(queue, bundle(number, {name: each_size}))
     for _ in range(min(served, len(flood) - 1)):
         queue.pop()
     light = bundle(1_000, {D: size})
-    queue.push(light)
+    push(queue, light)
     before = Counter[Namespace]()
     while (each := queue.pop()) is not light:
-        before.update(charges_of(each).keys())
+        before.update(charged(each).keys())
     assert all(count <= 1 for count in before.values())
 
 
 @given(st.lists(st.integers(1, 60_000), min_size=30, max_size=60), st.integers(1, 60_000))
 def test_a_flood_that_touches_a_light_namespace_does_not_drag_it_along(flood: list[int], size: int) -> None:
-    queue = FairQueue({})
+    queue = FairQueue[AdmittedBundle]({})
     for number, each_size in enumerate(flood):
-        queue.push(bundle(number, {A: each_size, D: 0}))
+        push(queue, bundle(number, {A: each_size, D: 0}))
     light = bundle(1_000, {D: size})
-    queue.push(light)
+    push(queue, light)
     ahead = 0
     while queue.pop() is not light:
         ahead += 1
     # It owes no more than what the flood took in its own name.
-    owed = len(flood) * charges_of(bundle(0, {D: 0}))[D]
-    smallest = min(charges_of(bundle(0, {A: each, D: 0}))[A] for each in flood)
+    owed = len(flood) * charged(bundle(0, {D: 0}))[D]
+    smallest = min(charged(bundle(0, {A: each, D: 0}))[A] for each in flood)
     assert ahead <= owed // smallest + 1
 
 
 @pytest.mark.parametrize(("weights", "share"), [({}, 100), ({A: 3}, 150), ({A: 10, B: 10}, 100)])
 def test_under_load_each_gets_its_share_by_bytes(weights: dict[Namespace, int], share: int) -> None:
-    queue = FairQueue(weights)
+    queue = FairQueue[AdmittedBundle](weights)
     for number in range(400):
-        queue.push(bundle(number, {A: 1_000}))
+        push(queue, bundle(number, {A: 1_000}))
     for number in range(400, 600):
-        queue.push(bundle(number, {B: 1_000}))
-    first = [set(charges_of(queue.pop())) for _ in range(200)]
+        push(queue, bundle(number, {B: 1_000}))
+    first = [set(charged(queue.pop())) for _ in range(200)]
     assert first.count({A}) == pytest.approx(share, abs=2)
 
 
 def test_who_comes_late_has_saved_nothing() -> None:
-    queue = FairQueue({})
+    queue = FairQueue[AdmittedBundle]({})
     for number in range(200):
-        queue.push(bundle(number, {A: 1_000}))
+        push(queue, bundle(number, {A: 1_000}))
     for _ in range(100):
         queue.pop()
     for number in range(200, 300):
-        queue.push(bundle(number, {B: 1_000}))
-    first = [set(charges_of(queue.pop())) for _ in range(40)]
+        push(queue, bundle(number, {B: 1_000}))
+    first = [set(charged(queue.pop())) for _ in range(40)]
     assert first.count({A}) == pytest.approx(20, abs=1)
 
 
 def test_large_bundles_count_for_what_they_are() -> None:
-    queue = FairQueue({})
+    queue = FairQueue[AdmittedBundle]({})
     for number in range(20):
-        queue.push(bundle(number, {A: 40_000}))
+        push(queue, bundle(number, {A: 40_000}))
     for number in range(20, 420):
-        queue.push(bundle(number, {B: 1_938}))
+        push(queue, bundle(number, {B: 1_938}))
     taken = Counter[Namespace]()
     for _ in range(200):
-        taken.update(charges_of(queue.pop()))
+        taken.update(charged(queue.pop()))
     assert abs(taken[A] - taken[B]) <= 2 * 41_000
 
 
 def test_what_must_follow_follows_however_far_back_that_is() -> None:
-    queue = FairQueue({})
+    queue = FairQueue[AdmittedBundle]({})
     for number in range(10):
-        queue.push(bundle(number, {A: 1_000}))
+        push(queue, bundle(number, {A: 1_000}))
     opening = bundle(100, {A: 0, B: 0})
-    tag = queue.push(opening)
+    tag = push(queue, opening)
     reveal, other = bundle(101, {B: 0}), bundle(102, {B: 0})
-    queue.push(reveal, after=tag)
-    queue.push(other)
+    push(queue, reveal, after=tag)
+    push(queue, other)
     order = queue.clear()
     assert order.index(opening) < order.index(reveal)
     assert order.index(other) < order.index(opening)
 
 
 def test_small_transactions_are_charged_for_their_place() -> None:
-    [charge] = charges_of(bundle(0, {A: 0})).values()
+    [charge] = charged(bundle(0, {A: 0})).values()
     assert charge * limits.BLOCK_TRANSACTIONS_MAX == limits.BLOCK_BYTES_MAX
-    assert charges_of(bundle(0, {A: 1_000})) == {A: 1_008 + ENTRY_PREFIX_BYTES}
+    assert charged(bundle(0, {A: 1_000})) == {A: 1_008 + ENTRY_PREFIX_BYTES}
 
 
 def test_an_empty_queue_remembers_no_debts() -> None:
-    queue = FairQueue({})
-    queue.push(bundle(0, {A: 60_000}))
+    queue = FairQueue[AdmittedBundle]({})
+    push(queue, bundle(0, {A: 60_000}))
     queue.pop()
-    queue.push(bundle(1, {A: 0}))
-    queue.push(bundle(2, {B: 0}))
-    assert set(charges_of(queue.pop())) == {A}
+    push(queue, bundle(1, {A: 0}))
+    push(queue, bundle(2, {B: 0}))
+    assert set(charged(queue.pop())) == {A}

@@ -15,7 +15,7 @@ from lockstep.order import Bundle, Transaction
 from lockstep.swap_entries import AttestItem, RejectReason
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Namespace, SwapId
 from sequencer.admission import admit
-from sequencer.builder import entry_bytes
+from sequencer.builder import entry_bytes, footprints_of
 from sequencer.waiting import DECISIONS_MAX, DECISIONS_SHARE, WaitingRoom
 from tests.reference.world import (
     A1,
@@ -47,6 +47,10 @@ def room_of(*, bundles_max: int = 10_000, bytes_max: int = 10**9, quota: Quota |
         bundles_max=bundles_max,
         bytes_max=bytes_max,
     )
+
+
+def size_of(each: AdmittedBundle) -> int:
+    return entry_bytes(footprints_of(each))
 
 
 def bundle(payload: bytes, *names: Namespace, until_ms: int = UNTIL_MS) -> AdmittedBundle:
@@ -89,7 +93,7 @@ def test_decisions_go_first_through_a_flood_of_everything_else() -> None:
         take(room, world, each)
     chosen, expired = room.gather(START_MS + 300)
     assert (chosen[:2], expired) == ([reveal, attestation], [])
-    assert sum(map(entry_bytes, chosen)) <= limits.BLOCK_BYTES_MAX
+    assert sum(map(size_of, chosen)) <= limits.BLOCK_BYTES_MAX
     assert len(chosen) > 10
 
 
@@ -165,18 +169,18 @@ def test_decisions_leave_half_of_the_block_to_everything_else() -> None:
         take(room, world, rollup)
         take(room, world, vote)
     chosen, _ = room.gather(START_MS + 300)
-    decided_bytes = sum(entry_bytes(each) for each in chosen if each in votes)
-    vote_bytes, half_bytes = entry_bytes(votes[0]), limits.BLOCK_BYTES_MAX // DECISIONS_SHARE
+    decided_bytes = sum(size_of(each) for each in chosen if each in votes)
+    vote_bytes, half_bytes = size_of(votes[0]), limits.BLOCK_BYTES_MAX // DECISIONS_SHARE
     assert half_bytes - vote_bytes < decided_bytes <= half_bytes
-    left_bytes = limits.BLOCK_BYTES_MAX - sum(map(entry_bytes, chosen))
-    assert 0 <= left_bytes < entry_bytes(rollups[0])
+    left_bytes = limits.BLOCK_BYTES_MAX - sum(map(size_of, chosen))
+    assert 0 <= left_bytes < size_of(rollups[0])
     again, _ = room.gather(START_MS + 301)
     assert {each.bundle_id for each in votes} <= {each.bundle_id for each in (*chosen, *again)}
 
 
 def test_no_namespace_fills_the_queue() -> None:
     world = World()
-    for bundles_max, bytes_max in ((64, 10**9), (10_000, 64 * entry_bytes(bundle(b"...")))):
+    for bundles_max, bytes_max in ((64, 10**9), (10_000, 64 * size_of(bundle(b"...")))):
         room = room_of(bundles_max=bundles_max, bytes_max=bytes_max)
         counts = []
         for name in NAMES:
@@ -271,4 +275,4 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
                 waiting[each.bundle_id] = each
                 assert used < free
         assert len(room) == len(waiting) <= 8
-        assert sum(map(entry_bytes, waiting.values())) <= 900
+        assert sum(map(size_of, waiting.values())) <= 900

@@ -392,7 +392,7 @@ async def _(world: World) -> object:
     bad = [await bundle_message(world, ("gamma", b"x")), await bundle_message(world, ("alpha", b""))]
     items = [sequencer_pb2.Submission(correlation_id=n, bundle=each) for n, each in enumerate(bad)]
     request = sequencer_pb2.SubmitStreamRequest(submissions=items)
-    outcomes = await through(world.sequencer.SubmitStream, request, 2)
+    outcomes = await through(world.sequencer.SubmitStream, [request], 2)
     raise_first(outcomes)
     return outcomes
 
@@ -400,7 +400,7 @@ async def _(world: World) -> object:
 @case(STREAM, "MALFORMED", "a message without items", says="submissions", judge="sequencer/submissions.py")
 async def _(world: World) -> object:
     empty = sequencer_pb2.SubmitStreamRequest()
-    return await through(world.sequencer.SubmitStream, empty, 1)
+    return await through(world.sequencer.SubmitStream, [empty], 1)
 
 
 # --- what is asked ----------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ async def _(world: World) -> object:
 async def _(world: World) -> object:
     items = [settlement_pb2.AppendItem(correlation_id=number, entry=b"") for number in range(2)]
     request = settlement_pb2.AppendStreamRequest(items=items)
-    outcomes = await through(world.settlement.AppendStream, request, 2)
+    outcomes = await through(world.settlement.AppendStream, [request], 2)
     raise_first(outcomes)
     return outcomes
 
@@ -255,7 +255,7 @@ async def _(world: World) -> object:
     judge="bridge/settlement/messages.py",
 )
 async def _(world: World) -> object:
-    return await through(world.settlement.AppendStream, settlement_pb2.AppendStreamRequest(), 1)
+    return await through(world.settlement.AppendStream, [settlement_pb2.AppendStreamRequest()], 1)
 
 
 # --- what is asked ----------------------------------------------------------------------------------------

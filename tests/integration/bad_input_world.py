@@ -190,22 +190,26 @@ async def first_of(stream: AsyncIterable[object]) -> object:
     return await anext(aiter(stream))
 
 
-async def through(method: Callable[..., Any], request: object, count: int) -> list[object]:
-    """Send one message to a stream of items, and return the outcomes once `count` are there.
+async def through(method: Callable[..., Any], requests: Sequence[object], count: int) -> list[object]:
+    """Send messages to a stream of items, and return the outcomes once `count` are there.
 
     The stream is open until then: an item that fails does not end it.
     """
-    answered = asyncio.Event()
+    over = asyncio.Event()
 
-    async def requests() -> AsyncIterator[object]:
-        yield request
-        await answered.wait()
+    async def sent() -> AsyncIterator[object]:
+        for request in requests:
+            yield request
+        await over.wait()
 
     outcomes: list[object] = []
-    async for answer in method(requests(), timeout=TIMEOUT_S):
-        outcomes += answer.outcomes
-        if len(outcomes) >= count:
-            answered.set()
+    try:
+        async for answer in method(sent(), timeout=TIMEOUT_S):
+            outcomes += answer.outcomes
+            if len(outcomes) >= count:
+                over.set()
+    finally:
+        over.set()
     return outcomes
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -25,7 +26,7 @@ from lockstep.registry_entries import (
 from lockstep.signing import SigningKey
 from lockstep.types import REGISTRY_NAMESPACE, BundleId, Height
 from sequencer.client import FollowedBlock, Ordered, SequencerClient
-from tests.unit.rollups.chain import ALPHA, ATTESTERS, Chain, key
+from tests.unit.rollups.chain import ALPHA, ATTESTERS, Chain, key, make_genesis
 
 GOVERNANCE = key("governance")
 NEW = key("another attester")
@@ -36,7 +37,8 @@ class Order:
     """Orders what is submitted, behind what others order at the last moment."""
 
     def __init__(self) -> None:
-        self.chain = Chain()
+        # A longer delay than changes have anyway.
+        self.chain = Chain(replace(make_genesis(), rotation_delay_blocks=100))
         self.before: list[bytes] = []
         self.after: list[bytes] = []
         self.advance_ms = 100
@@ -128,6 +130,16 @@ async def test_nothing_is_sent_under_a_key_without_a_say(by: SigningKey) -> None
         with pytest.raises(ChangeRefused, match=by.public_key.hex()):
             await order.change(action, by)
     assert order.submitted == []
+
+
+async def test_what_the_chain_would_ignore_is_not_sent() -> None:
+    order = Order()
+    with pytest.raises(ChangeRefused, match="not DRAINING; drain it first"):
+        await order.change(Leave())
+    await order.change(Drain(), wait=True)
+    with pytest.raises(ChangeRefused, match="would ignore it, because it names a rollup that is not ACTIVE"):
+        await order.change(Drain())
+    assert len(order.submitted) == 1
 
 
 async def test_an_old_key_signs_in_its_own_name_and_further_ahead() -> None:

@@ -147,9 +147,12 @@ class RollupNode:
         return self._changed
 
     def stop_speaking(self, reason: str) -> None:
-        """Stop answering for the state and attesting it, until a person has looked and restarted."""
+        """Stop answering for the state and attesting it, until a person has looked and restarted.
+
+        Each of the few who may find a reason calls this once; reasons that come later are added.
+        """
         structlog.get_logger().error("rollup_not_ready", rollup=self.rollup, reason=reason)
-        self.stopped_reason = self.stopped_reason or reason
+        self.stopped_reason = "; ".join(filter(None, (self.stopped_reason, reason)))
         self._tell()
 
     def hold_back(self, by: str, reason: str) -> None:

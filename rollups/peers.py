@@ -86,10 +86,14 @@ class PeerComparison:
         node.hold_back(_HOLD, "it was not compared with its peers yet")
 
     async def run(self) -> None:
-        """Compare, let the node speak, and compare again and again; until the node speaks no more."""
-        while not self._node.stopped_reason:
+        """Compare, let the node speak, and compare again and again, until peers have silenced it.
+
+        It goes on when somebody else has: with peers one finds from where on.
+        """
+        while True:
             await asyncio.gather(*map(self._compare, self._peers))
-            self._judge()
+            if self._is_outnumbered():
+                return
             self._node.release(_HOLD)
             await asyncio.sleep(COMPARE_MS / 1_000)
 
@@ -153,9 +157,11 @@ class PeerComparison:
         }
         return tuple(part for part, is_same in same.items() if not is_same)
 
-    def _judge(self) -> None:
+    def _is_outnumbered(self) -> bool:
         """Stop the node from speaking unless those that agree outnumber those that do not."""
         against = [verdict for verdict in self._verdicts.values() if verdict is not None]
         agreeing = 1 + len(self._verdicts) - len(against)
-        if against and agreeing <= len(against):
-            self._node.stop_speaking(str(min(against, key=lambda each: each.height)))
+        if agreeing > len(against):
+            return False
+        self._node.stop_speaking(str(min(against, key=lambda each: each.height)))
+        return True

@@ -60,11 +60,11 @@ async def tampered(net: Network, name: str, *, with_log: bool = False) -> int:
     return height
 
 
-async def until_reason(net: Network, name: str) -> str:
+async def until_reason(net: Network, name: str, *, saying: str = "commitment") -> str:
     client = await net.client(name)
     await until_health(net.nodes[name], NOT_SERVING)
     async with asyncio.timeout(DEADLINE_S):
-        while "commitment" not in (reason := (await client.status()).not_ready_reason):
+        while saying not in (reason := (await client.status()).not_ready_reason):
             # What is waited for happens in the other process.
             pass
     return reason
@@ -96,6 +96,23 @@ async def test_the_log_shows_it_before_anything_is_served_or_attested(tmp_path: 
         assert swap.record.phase == Phase.LOCKED
         assert (await alpha.status()).outbox_items == 1, "found, and never said"
         assert await other.balance(CARL.public_key, "gold") == 0
+
+
+async def test_of_two_that_differ_both_fall_silent_and_name_the_same_height(tmp_path: Path) -> None:
+    async with network(tmp_path, "alpha-0", "beta-0", "alpha-1") as net:
+        nodes = [net.nodes["alpha-0"], net.nodes["alpha-1"]]
+        addresses = [node.address for node in nodes]
+        for node, peer in zip(nodes, reversed(addresses), strict=True):
+            await node.end()
+            node.settings += f'\npeers = ["{peer}"]'
+            await node.start()
+        for node in nodes:
+            await until_health(node, SERVING)
+        height = await tampered(net, "alpha-1")
+        for name, peer in zip(("alpha-0", "alpha-1"), reversed(addresses), strict=True):
+            # Whether the settlement log or the peer shows it first, the first height is told in the end.
+            reason = await until_reason(net, name, saying="peer")
+            assert f"peer {peer} differs from height {height} on in the state root:" in reason
 
 
 async def test_a_peer_shows_it_to_a_node_that_served(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line, `lockstep`: demo, devnet, running one service, and the registry of a running chain.
+"""The command line, `lockstep`: demo, benchmark, devnet, one service, and the registry of a running chain.
 
 Owns what can be typed. Does not own what is done: each command imports that when it runs, so that `--help`
 answers at once.
@@ -38,6 +38,12 @@ def _pass_on(group: click.Group, name: str, module: str, what: str) -> None:
 
 _pass_on(
     main, "demo", "deploy.demonstration.command", "Run five swaps on a devnet and kill a rollup in the last."
+)
+_pass_on(
+    main,
+    "bench",
+    "deploy.benchmark.command",
+    "Measure how fast a network is here, beside the machine's limits.",
 )
 
 

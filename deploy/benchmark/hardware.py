@@ -37,6 +37,11 @@ async def verifications() -> Limit:
     return Limit("V", sum(each.count / each.seconds for each in found))
 
 
+def between(before: Limit, after: Limit) -> Limit:
+    """Return the mean of a limit that was measured before and after what it is compared with."""
+    return Limit(before.name, (before.value + after.value) / 2)
+
+
 async def append_ms(folder: Path, append_bytes: int) -> float:
     """Return 1/F: the median ms of a durable append of a size."""
     found = await once(AppendJob(str(folder), append_bytes, APPENDS))

@@ -172,6 +172,7 @@ async def order_only(effort: Effort) -> ScenarioResult:
 
 async def order_and_execute(effort: Effort) -> ScenarioResult:
     """Measure ordering and execution together."""
+    before = await hardware.verifications()
     async with staged(EXECUTING, accounts=ACCOUNTS) as stage:
         job = await _flood(stage, effort.transfers, _GENESIS_ASSETS, accounts=ACCOUNTS)
         runs = _Runs(stage)
@@ -180,7 +181,7 @@ async def order_and_execute(effort: Effort) -> ScenarioResult:
         await _verify_samples(stage, runs.found)
         per_block = runs.per_block()
         append_ms = await _append_ms(stage, per_block)
-    verified = await hardware.verifications()
+    verified = hardware.between(before, await hardware.verifications())
     # Sequencer and two rollups make everything durable, one after another on one disk.
     durable = hardware.per_second(append_ms, each=per_block, name="F")
     rates = runs.rates()
@@ -247,12 +248,13 @@ async def swap_idle(effort: Effort) -> ScenarioResult:
 
 async def swaps_sustained(effort: Effort) -> ScenarioResult:
     """Measure many swaps at a time."""
+    before = await hardware.verifications()
     async with staged(SWAPPING, accounts=ACCOUNTS) as stage:
         runs = _Runs(stage)
         job = _swaps(stage, effort.swaps, effort.swaps_at_a_time, is_up_front=True)
         async with working(job) as worker:
             await runs.repeat(worker, effort.runs)
-    verified = await hardware.verifications()
+    verified = hardware.between(before, await hardware.verifications())
     # Two locks and two attestations, each verified by whoever relies on it: rollups, register of each.
     limit = Limit("V / 12", verified.value / 12)
     figures = (
@@ -264,6 +266,7 @@ async def swaps_sustained(effort: Effort) -> ScenarioResult:
 
 async def catch_up(effort: Effort) -> ScenarioResult:
     """Measure how fast a node that starts from nothing executes what another executed live."""
+    before = await hardware.verifications()
     async with staged((*ORDERING, "beta-0"), accounts=ACCOUNTS) as stage:
         job = await _flood(stage, effort.transfers, {str(BETA): ASSET_OF[BETA]}, accounts=ACCOUNTS)
         runs = _Runs(stage)
@@ -276,7 +279,7 @@ async def catch_up(effort: Effort) -> ScenarioResult:
         await stage.wait_executed(("beta-1",), runs.found[-1].last_height)
         executed = job.count * (effort.runs + 1)
         caught_up = executed / (time.monotonic() - started_s)
-    verified = await hardware.verifications()
+    verified = hardware.between(before, await hardware.verifications())
     figures = (
         Figure("executed live", "transfers/s", runs.rates(), verified),
         Figure("caught up, once ready", "transfers/s", (caught_up,), live),

@@ -19,9 +19,10 @@ def lockstep(*arguments: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), ("demo", "devnet", "sequencer", "rollup", "settlement", "bridge")),
+        ((), ("demo", "bench", "devnet", "sequencer", "rollup", "settlement", "bridge")),
         (("devnet", "up"), ("--folder", "Ctrl-C")),
         (("demo",), ("--json FILE", "--keep")),
+        (("bench",), ("--quick", "--only NAME", "--list", "--json FILE")),
         (("rollup",), ("run", "show", "register", "rotate", "drain", "leave", "veto")),
         (
             ("rollup", "register"),

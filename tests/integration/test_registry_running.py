@@ -68,6 +68,28 @@ async def test_a_third_rollup_joins_swaps_and_is_anchored(tmp_path: Path) -> Non
         assert await gamma.balance(BOB.public_key, "gold", min_height=height) == 960
 
 
+async def test_a_sequencer_that_dies_before_it_tells_the_log_tells_it_later(tmp_path: Path) -> None:
+    async with network(tmp_path) as net:
+        sequencer = net.nodes["sequencer"]
+        await sequencer.end()
+        await sequencer.start("sequencer.registration.before_send=kill@1")
+        definition = tmp_path / "gamma.json"
+        definition.write_bytes(encode_rollup_definition(rollup(GAMMA)))
+        # Whether the command sees its change accepted before the sequencer dies is open.
+        key_of_governance = ("--key", str(key_file(net, "governance")))
+        await lockstep_rollup(net, "register", "--definition", str(definition), *key_of_governance)
+        assert await sequencer.ended() < 0
+        await sequencer.start()
+        shown = (await lockstep_rollup(net, "show")).json
+        assert GAMMA in {
+            *(each["id"] for each in shown["rollups"]),
+            *(each["subject"] for each in shown["pending"]),
+        }
+        await start_node(net, "gamma-0", attester="attester of gamma")
+        async with SettlementClient(net.nodes["settlement"].address, net.genesis) as log:
+            await anchored_above(log, "gamma", shown["height"])
+
+
 async def test_a_draining_rollup_finishes_open_swaps_and_gets_no_new_ones(tmp_path: Path) -> None:
     async with network(tmp_path, "alpha-0", "beta-0") as net:
         swap = await deal(net, ALPHA, BETA)

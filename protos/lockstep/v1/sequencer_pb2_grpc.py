@@ -79,8 +79,8 @@ class SequencerServicer:
     def Submit(self, request, context):
         """Orders one bundle and answers once it is durable. Sending the same bundle again gets the first answer. After a
         lost answer the outcome is unknown: send the same bytes again, or ask GetTransaction.
-        Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, QUEUE_FULL, QUOTA_EXCEEDED,
-        TOO_MANY_LIVE_IDS, READ_ONLY, SHUTTING_DOWN.
+        Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, BAD_SIGNATURE (of a
+        settlement checkpoint), TOO_MANY_LIVE_IDS, QUEUE_FULL, QUOTA_EXCEEDED, READ_ONLY, NOT_READY, SHUTTING_DOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

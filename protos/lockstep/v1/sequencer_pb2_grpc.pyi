@@ -36,8 +36,8 @@ class SequencerStub:
     Submit: _grpc.UnaryUnaryMultiCallable[_sequencer_pb2.SubmitRequest, _sequencer_pb2.SubmitResponse]
     """Orders one bundle and answers once it is durable. Sending the same bundle again gets the first answer. After a
     lost answer the outcome is unknown: send the same bytes again, or ask GetTransaction.
-    Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, QUEUE_FULL, QUOTA_EXCEEDED,
-    TOO_MANY_LIVE_IDS, READ_ONLY, SHUTTING_DOWN.
+    Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, BAD_SIGNATURE (of a
+    settlement checkpoint), TOO_MANY_LIVE_IDS, QUEUE_FULL, QUOTA_EXCEEDED, READ_ONLY, NOT_READY, SHUTTING_DOWN.
     """
     SubmitStream: _grpc.StreamStreamMultiCallable[_sequencer_pb2.SubmitStreamRequest, _sequencer_pb2.SubmitStreamResponse]
     """The same for many: each item is answered on its own, in any order, by its correlation id. An item that fails
@@ -67,8 +67,8 @@ class SequencerAsyncStub(SequencerStub):
     Submit: _aio.UnaryUnaryMultiCallable[_sequencer_pb2.SubmitRequest, _sequencer_pb2.SubmitResponse]  # type: ignore[assignment]
     """Orders one bundle and answers once it is durable. Sending the same bundle again gets the first answer. After a
     lost answer the outcome is unknown: send the same bytes again, or ask GetTransaction.
-    Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, QUEUE_FULL, QUOTA_EXCEEDED,
-    TOO_MANY_LIVE_IDS, READ_ONLY, SHUTTING_DOWN.
+    Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, BAD_SIGNATURE (of a
+    settlement checkpoint), TOO_MANY_LIVE_IDS, QUEUE_FULL, QUOTA_EXCEEDED, READ_ONLY, NOT_READY, SHUTTING_DOWN.
     """
     SubmitStream: _aio.StreamStreamMultiCallable[_sequencer_pb2.SubmitStreamRequest, _sequencer_pb2.SubmitStreamResponse]  # type: ignore[assignment]
     """The same for many: each item is answered on its own, in any order, by its correlation id. An item that fails
@@ -101,8 +101,8 @@ class SequencerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_sequencer_pb2.SubmitResponse, _abc.Awaitable[_sequencer_pb2.SubmitResponse]]:
         """Orders one bundle and answers once it is durable. Sending the same bundle again gets the first answer. After a
         lost answer the outcome is unknown: send the same bytes again, or ask GetTransaction.
-        Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, QUEUE_FULL, QUOTA_EXCEEDED,
-        TOO_MANY_LIVE_IDS, READ_ONLY, SHUTTING_DOWN.
+        Errors: MALFORMED, OVERSIZED, UNKNOWN_NAMESPACE, EXPIRED, TOO_FAR_AHEAD, USELESS_ENTRY, BAD_SIGNATURE (of a
+        settlement checkpoint), TOO_MANY_LIVE_IDS, QUEUE_FULL, QUOTA_EXCEEDED, READ_ONLY, NOT_READY, SHUTTING_DOWN.
         """
 
     @_abc_1.abstractmethod

@@ -11,7 +11,8 @@ from functools import cache
 from hashlib import sha256
 from typing import Final
 
-from lockstep.genesis import ANCHOR_INTERVAL_BLOCKS_DEFAULT, Allocation, Genesis, encode_genesis
+from lockstep.genesis import Allocation, Genesis, encode_genesis
+from lockstep.genesis_schema import ANCHOR_INTERVAL_BLOCKS_DEFAULT
 from lockstep.order import Bundle, Transaction
 from lockstep.signing import SigningKey
 from lockstep.transactions import SALT_BYTES, Transfer, sign_transaction

@@ -192,6 +192,22 @@ def test_no_namespace_fills_the_queue() -> None:
         assert counts == [32, 16, 8, 4]
 
 
+def test_a_light_namespace_is_in_the_next_block_whatever_waits() -> None:
+    world, room = World(), room_of()
+    for number in range(1_200):
+        take(room, world, bundle(number.to_bytes(2, "big") * 10_000))
+    for number in range(5):
+        room.settle(room.gather(START_MS + number)[0])
+        assert len(room) > 0
+        light = bundle(b"%d" % number * 1_000, BETA)
+        opening = swap_bundle(open_entry(make_terms(f"light {number}")))
+        for each in (light, opening):
+            take(room, world, each)
+        chosen, _ = room.gather(START_MS + number)
+        assert {light.bundle_id, opening.bundle_id} <= {each.bundle_id for each in chosen}
+        room.settle(chosen)
+
+
 def test_a_bundle_counts_for_every_namespace_that_it_touches() -> None:
     world, room = World(), room_of(bundles_max=8)
     assert isinstance(fill(room, world, (bundle(b"%d" % each, ALPHA, BETA) for each in range(9))), QueueFull)

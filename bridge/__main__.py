@@ -5,13 +5,9 @@ coordinator, server. It serves what it knows as soon as it runs, and is healthy 
 order to its end.
 """
 
-import argparse
 import asyncio
-import os
-import sys
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
 from bridge.book import Book
@@ -21,13 +17,13 @@ from bridge.service import NAME, BridgeService
 from bridge.settings import BridgeSettings
 from bridge.storage import APPLICATION_ID, SCHEMA, load
 from deploy.node.chain_files import load_genesis
+from deploy.node.command import run_service
 from deploy.node.database import open_database
 from deploy.node.datadir import DataFolder
 from deploy.node.failures import DataRefused
 from deploy.node.logs import configure_logs
-from deploy.node.process import announce_ready, run
+from deploy.node.process import announce_ready
 from deploy.node.server import Server, serving
-from deploy.node.settings import load_settings
 from lockstep.errors import Malformed
 from lockstep.registry import role_key_at
 from sequencer.client import SequencerClient
@@ -38,19 +34,13 @@ DATABASE_FILE: Final = "bridge.sqlite"
 
 def main() -> None:
     """Run the coordinator until it is stopped."""
-    parser = argparse.ArgumentParser(prog="python -m bridge", description="Assembles and drives swaps.")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.toml",
-        help="settings, see bridge/settings.py; LOCKSTEP_* variables override them",
+    run_service(
+        serve,
+        BridgeSettings,
+        module="bridge",
+        name="bridge",
+        description="Assembles and drives swaps.",
     )
-    path: Path | None = parser.parse_args().config
-
-    async def bridge(stopping: asyncio.Event) -> None:
-        await serve(load_settings(BridgeSettings, path, os.environ), stopping)
-
-    sys.exit(run(bridge, name="bridge"))
 
 
 async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:

@@ -1,22 +1,18 @@
 """`python -m rollups --config FILE.toml`: one node of one rollup."""
 
-import argparse
 import asyncio
-import os
-import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from bridge.settlement.client import SettlementClient
 from deploy.node.chain_files import load_genesis, load_key
+from deploy.node.command import run_service
 from deploy.node.datadir import DataFolder
 from deploy.node.failures import SettingsInvalid
 from deploy.node.logs import configure_logs
-from deploy.node.process import announce_ready, run
+from deploy.node.process import announce_ready
 from deploy.node.server import Server, serving
-from deploy.node.settings import load_settings
 from lockstep.order import is_rollup_id
 from lockstep.types import RollupId
 from lockstep.v1 import rollup_pb2_grpc
@@ -34,16 +30,13 @@ from sequencer.client import SequencerClient
 
 def main() -> None:
     """Run the node until it is stopped."""
-    parser = argparse.ArgumentParser(prog="python -m rollups", description="A node of one rollup.")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE.toml", help="settings; LOCKSTEP_* overrides them"
+    run_service(
+        serve,
+        RollupSettings,
+        module="rollups",
+        name="rollup",
+        description="A node of one rollup.",
     )
-    path: Path | None = parser.parse_args().config
-
-    async def node(stopping: asyncio.Event) -> None:
-        await serve(load_settings(RollupSettings, path, os.environ), stopping)
-
-    sys.exit(run(node, name="rollup"))
 
 
 async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:

@@ -5,25 +5,21 @@ server, writer; each uses only those before it, but for the writer, which outlas
 still has.
 """
 
-import argparse
 import asyncio
-import os
-import sys
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from bridge.settlement.client import SettlementClient
 from deploy.node.chain_files import load_genesis, load_key
+from deploy.node.command import run_service
 from deploy.node.datadir import DataFolder, DurableCell
 from deploy.node.failures import SettingsInvalid
 from deploy.node.logs import configure_logs
-from deploy.node.process import announce_ready, run
+from deploy.node.process import announce_ready
 from deploy.node.server import serving
-from deploy.node.settings import load_settings
 from lockstep.errors import NotReady, ReadOnly
 from lockstep.genesis import Genesis, Quota
 from lockstep.header import Tip, genesis_tip
@@ -50,21 +46,13 @@ CELL_FILE: Final = "last_signed"
 
 def main() -> None:
     """Run the sequencer until it is stopped."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sequencer", description="Orders transactions of many rollups."
+    run_service(
+        serve,
+        SequencerSettings,
+        module="sequencer",
+        name="sequencer",
+        description="Orders transactions of many rollups.",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.toml",
-        help="settings, see sequencer/settings.py; LOCKSTEP_* variables override them",
-    )
-    path: Path | None = parser.parse_args().config
-
-    async def sequencer(stopping: asyncio.Event) -> None:
-        await serve(load_settings(SequencerSettings, path, os.environ), stopping)
-
-    sys.exit(run(sequencer, name="sequencer"))
 
 
 async def serve(settings: SequencerSettings, stopping: asyncio.Event) -> None:

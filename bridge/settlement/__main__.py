@@ -4,13 +4,9 @@ Owns how its parts are put together and in which order they start and stop: data
 server; the writer outlasts the calls that the server still has.
 """
 
-import argparse
 import asyncio
-import os
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -21,12 +17,12 @@ from bridge.settlement.settings import SettlementSettings
 from bridge.settlement.store import Store, open_store
 from bridge.settlement.writer import Writer
 from deploy.node.chain_files import load_genesis, load_key
+from deploy.node.command import run_service
 from deploy.node.datadir import DataFolder, DurableCell
 from deploy.node.failures import DataRefused, SettingsInvalid
 from deploy.node.logs import configure_logs
-from deploy.node.process import announce_ready, run
+from deploy.node.process import announce_ready
 from deploy.node.server import serving
-from deploy.node.settings import load_settings
 from lockstep.commitment import commitment_hash
 from lockstep.errors import ReadOnly, WrongChain
 from lockstep.genesis import Genesis
@@ -44,22 +40,13 @@ CELL_FILE: Final = "last_checkpoint"
 
 def main() -> None:
     """Run the settlement log until it is stopped."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bridge.settlement",
+    run_service(
+        serve,
+        SettlementSettings,
+        module="bridge.settlement",
+        name="settlement",
         description="Keeps headers, commitments and evidence in an append-only Merkle log.",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE.toml",
-        help="settings, see bridge/settlement/settings.py; LOCKSTEP_* variables override them",
-    )
-    path: Path | None = parser.parse_args().config
-
-    async def settlement(stopping: asyncio.Event) -> None:
-        await serve(load_settings(SettlementSettings, path, os.environ), stopping)
-
-    sys.exit(run(settlement, name="settlement"))
 
 
 async def serve(settings: SettlementSettings, stopping: asyncio.Event) -> None:

@@ -13,6 +13,7 @@
 | `rpc_errors` | how an expected error travels over gRPC, both ways |
 | `tls` | certificates of servers and clients |
 | `process` | start, stop, exit codes, the readiness line |
+| `command` | the command line that every service has |
 | `failpoints` | named points at which a test makes the process die or fail |
 | `failures` | what ends a process, each with its exit code |
 

@@ -23,8 +23,8 @@ from lockstep.types import RollupId, TransactionId
 MESSAGE_BUNDLES: Final = 100
 """Bundles of one message of a flood."""
 
-MESSAGES_MAX: Final = 80
-"""Messages of a flood in flight: less than the sequencer's queue holds."""
+MESSAGES_MAX: Final = 64
+"""Messages of a flood in flight: less than the half of the sequencer's queue that one namespace may fill."""
 
 ACCOUNTS: Final = 1_000
 """Funded accounts on each rollup."""

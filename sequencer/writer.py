@@ -2,8 +2,9 @@
 
 Owns the remembered bundles and the pace of blocks. While one block is made durable the next one
 gathers: a lone bundle is ordered at once, a flood fills large blocks. Who submitted may go away at any
-time; the block does not know. Invariants: a bundle is in at most one block; nobody is answered before its
-block is durable and proven; a block that was given to the engine is never given up.
+time; the block does not know. Invariants: a bundle is in at most one block; nobody is answered, not even
+that his window has passed, before the block that shows it is durable and proven; a block that was given to
+the engine is never given up.
 """
 
 import asyncio
@@ -180,10 +181,7 @@ class Writer:
     async def _make_block(self, *, is_due: bool) -> None:
         stopwatch = self._stopwatch.advance(self._clock_ms())
         chosen, expired = self._waiting.gather(stopwatch.time_ms)
-        for bundle in expired:
-            error = Expired(what="bundle", valid_until_ms=bundle.valid_until_ms, time_ms=stopwatch.time_ms)
-            self._fail([bundle.bundle_id], error)
-        if not chosen and not is_due:
+        if not chosen and not expired and not is_due:
             return
         proposal = propose(self._tip, stopwatch.time_ms, chosen)
         sealed = await self._engine.order(proposal)
@@ -193,6 +191,7 @@ class Writer:
         self._feed.publish(sealed)
         FAILPOINTS.reach(PUBLISHED)
         self._answer(proposal)
+        self._expire(expired)
         # At once, for admission judges by the rules of the next block.
         self._may_order()
 
@@ -208,6 +207,16 @@ class Writer:
         for placement in proposal.placements:
             FAILPOINTS.reach(BEFORE_ACK)
             self._answers.pop(placement.bundle_id).set_result(placement)
+
+    def _expire(self, bundles: Iterable[AdmittedBundle]) -> None:
+        """Say of bundles that they expired, now that a durable block is past their windows.
+
+        Sooner it would be a guess: after a crash log time goes on from the last block, and a bundle that was
+        called expired could still be ordered.
+        """
+        for bundle in bundles:
+            error = Expired(what="bundle", valid_until_ms=bundle.valid_until_ms, time_ms=self._tip.time_ms)
+            self._fail([bundle.bundle_id], error)
 
     def _known(self, bundle_id: BundleId) -> "asyncio.Future[Placement] | None":
         answer = self._answers.get(bundle_id)

@@ -272,7 +272,7 @@ async def test_windows_are_judged_now_and_again_at_the_block() -> None:
         assert rig.writer.tip.time_ms == head_ms + 101
 
 
-async def test_what_expires_alone_makes_no_block() -> None:
+async def test_nobody_is_told_that_he_expired_before_a_durable_block_shows_it() -> None:
     async with running() as rig:
         head_ms = rig.writer.tip.time_ms
         first = rig.writer.submit(admitted(b"first"))
@@ -281,9 +281,33 @@ async def test_what_expires_alone_makes_no_block() -> None:
         rig.clock_ms[0] += 100
         rig.let()
         await first
+        # Nothing else waits, yet a block is made: it brings the time that the window ends with.
+        await rig.asked()
+        assert not late.done()
+        rig.let()
         with pytest.raises(Expired):
             await late
-        assert rig.feed.height == 2
+        assert rig.feed.height == 3
+        assert rig.writer.tip.time_ms >= head_ms + 100
+
+
+async def test_what_expired_in_a_block_that_was_lost_is_unknown() -> None:
+    async with running() as rig:
+        head_ms = rig.writer.tip.time_ms
+        first = rig.writer.submit(admitted(b"first"))
+        await rig.asked()
+        late = rig.writer.submit(admitted(b"late", valid_until_ms=head_ms + 100))
+        rig.clock_ms[0] += 100
+        rig.let()
+        await first
+        await rig.asked()
+        rig.engine.failure = OSError("the disk is gone")
+        rig.let()
+        with pytest.raises(ShuttingDown):
+            await late
+        assert rig.task is not None
+        with pytest.raises(OSError, match="the disk is gone"):
+            await rig.task
 
 
 async def test_an_idle_chain_has_a_heartbeat() -> None:

@@ -61,7 +61,10 @@ def devnet() -> None:
     help="Where its genesis, keys, data and logs are. Made if it is not there; continued if it is.",
 )
 def up(folder: Path) -> None:
-    """Start every process, and stop them all on Ctrl-C. What is in FOLDER stays."""
+    """Start every process, and stop them all on Ctrl-C. What is in FOLDER stays.
+
+    A process that is killed meanwhile is started again.
+    """
     from deploy.devnet.command import run_until_stopped
 
     sys.exit(run_until_stopped(folder))
@@ -81,7 +84,8 @@ def _service(name: str, module: str, what: str) -> click.Group:
     )
     @click.pass_context
     def run(context: click.Context) -> NoReturn:
-        os.execv(sys.executable, [sys.executable, "-m", module, *context.args])
+        # -P: no folder that happens to be the current one hides a package.
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *context.args])
 
     return group
 

@@ -1,6 +1,7 @@
 """`lockstep devnet up`: a devnet in the foreground, for people.
 
-Owns what is shown and when it ends: on Ctrl-C or SIGTERM, or with an error when a process ends by itself.
+Owns what is shown and when it ends: on Ctrl-C or SIGTERM, or with an error when a process ends by itself. One
+that somebody kills is started again: that is what people try.
 """
 
 import asyncio
@@ -16,6 +17,15 @@ from deploy.devnet.network import PROCESSES, Network, create_network, is_network
 from deploy.node.failures import EXIT_CLEAN, EXIT_DEFECT, ProcessFailure
 
 _CONSOLE: Final = Console(highlight=False)
+
+_PATHS: Final = {
+    "genesis file": "genesis.json",
+    "keys of roles and traders": "keys",
+    "settings of each process": "settings",
+    "data of each process": "data",
+    "logs": "logs",
+}
+"""What people look for in its folder, and where it is."""
 
 
 def run_until_stopped(folder: Path) -> int:
@@ -38,18 +48,37 @@ async def _run(network: Network) -> None:
         async with running(network, say=status.update) as devnet:
             status.stop()
             _CONSOLE.print(_table(devnet))
-            _CONSOLE.print(f"keys of roles and traders: {network.folder / 'keys'}", soft_wrap=True)
+            for what, path in _PATHS.items():
+                _CONSOLE.print(f"{what}: {network.folder / path}", soft_wrap=True)
+            _CONSOLE.print("Kill any process: it is started again.")
             _CONSOLE.print("Ctrl-C stops it; the same command continues it.")
-            await devnet.watched(stopping.wait())
+            keeping = asyncio.ensure_future(_restart_killed(devnet))
+            stop = asyncio.ensure_future(stopping.wait())
+            try:
+                await asyncio.wait((keeping, stop), return_when=asyncio.FIRST_COMPLETED)
+                if keeping.done():
+                    keeping.result()
+            finally:
+                keeping.cancel()
+                stop.cancel()
+                await asyncio.gather(keeping, stop, return_exceptions=True)
             status.start()
 
 
+async def _restart_killed(devnet: Devnet) -> None:
+    """Start again whatever a signal killed. Raises DevnetFailed when a process ends by itself."""
+    while True:
+        name = await devnet.first_ended()
+        code = await devnet.ended(name)
+        if code >= 0:
+            raise devnet.failure(name, f"ended by itself with exit code {code}")
+        _CONSOLE.print(f"{name} was killed by signal {-code}; starting it again")
+        await devnet.start(name)
+        _CONSOLE.print(f"{name} is back: process {devnet.pid(name)}")
+
+
 def _table(devnet: Devnet) -> Table:
-    table = Table("process", "pid", "address", "data", "log")
-    network = devnet.network
+    table = Table("process", "pid", "address")
     for kind in PROCESSES:
-        paths = (network.data_folder(kind.name), network.log_file(kind.name))
-        table.add_row(kind.name, str(devnet.pid(kind.name)), network.address(kind.name), *map(str, paths))
-    for column in table.columns[2:]:
-        column.overflow = "fold"
+        table.add_row(kind.name, str(devnet.pid(kind.name)), devnet.network.address(kind.name))
     return table

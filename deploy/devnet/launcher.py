@@ -153,7 +153,7 @@ class Devnet:
 
     async def watched(self, work: Awaitable[_Result]) -> _Result:
         """Return what `work` returns, unless a process that nobody here ended does so: then DevnetFailed."""
-        working, ending = asyncio.ensure_future(work), asyncio.ensure_future(self._first_ended())
+        working, ending = asyncio.ensure_future(work), asyncio.ensure_future(self.first_ended())
         try:
             await asyncio.wait((working, ending), return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -165,7 +165,7 @@ class Devnet:
             ending.cancel()
             await asyncio.gather(working, ending, return_exceptions=True)
 
-    async def _first_ended(self) -> str:
+    async def first_ended(self) -> str:
         """Wait until a process ends that nobody here ended, and return its name."""
         while True:
             names = {

@@ -131,12 +131,20 @@ class Network:
 
 
 def create_network(folder: Path) -> Network:
-    """Make a new network in an empty or new folder. Raises SettingsInvalid if there is something in it."""
+    """Make a new network in an empty or new folder.
+
+    Raises SettingsInvalid if there is something in it, or if it cannot be made.
+    """
     folder = folder.resolve()
-    if folder.exists() and any(folder.iterdir()):
-        raise SettingsInvalid(f"{folder} is not empty and holds no devnet; name an empty or a new folder")
-    for part in ("keys", "settings", "data", "logs"):
-        (folder / part).mkdir(mode=0o700, parents=True)
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise SettingsInvalid(f"{folder} is not empty and holds no devnet; name an empty or a new folder")
+        for part in ("keys", "settings", "data", "logs"):
+            (folder / part).mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{folder} cannot be made: {error.strerror}; name a folder in which you may write"
+        ) from error
     roles = ("sequencer", "settlement", "governance")
     attesters = [kind.name for kind in PROCESSES if kind.is_attester]
     keys = {

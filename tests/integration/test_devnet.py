@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,9 +116,25 @@ async def test_nothing_outlives_a_launcher_that_was_killed(tmp_path: Path, is_on
 async def test_a_process_that_ends_by_itself_ends_the_command(tmp_path: Path) -> None:
     with devnet_up(tmp_path / "network") as process:
         network = open_network(tmp_path / "network")
-        os.kill(int((network.data_folder("alpha-0") / "lock").read_text()), signal.SIGKILL)
+        os.kill(int((network.data_folder("alpha-0") / "lock").read_text()), signal.SIGTERM)
         assert process.stdout is not None
         shown = await asyncio.to_thread(process.stdout.read)
         assert await asyncio.to_thread(process.wait, 60) == 1
-        assert "alpha-0 ended by itself with exit code -9" in shown
+        assert "alpha-0 ended by itself with exit code 0" in shown
+    await all_let_go(network)
+
+
+async def test_a_process_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    with devnet_up(tmp_path / "network") as process:
+        assert process.stdout is not None
+        for _ in range(2):
+            network = open_network(tmp_path / "network")
+            killed = int((network.data_folder("alpha-0") / "lock").read_text())
+            os.kill(killed, signal.SIGKILL)
+            shown = [await asyncio.to_thread(process.stdout.readline) for _ in range(2)]
+            assert shown[0] == "alpha-0 was killed by signal 9; starting it again\n"
+            assert (back := re.fullmatch(r"alpha-0 is back: process (\d+)\n", shown[1]))
+            assert int(back[1]) != killed
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, 60) == 0
     await all_let_go(network)

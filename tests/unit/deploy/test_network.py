@@ -57,3 +57,9 @@ def test_settings_name_only_files_of_the_folder_and_addresses_of_the_network(tmp
             assert (folder / settings["key"]).resolve().is_file()
         if "sequencer" in settings:
             assert settings["sequencer"] == made.address("sequencer")
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsInvalid, match="cannot be made: Not a directory; name a folder"):
+        create_network(tmp_path / "file" / "network")

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -34,7 +35,9 @@ _EXPECTED = (DevnetFailed, LockstepError, ProcessFailure, PromiseBroken, Timeout
     help="Write what was found to FILE, also if it is bad: swaps, transfers and checks.",
 )
 @click.option(
-    "--keep", is_flag=True, help="Keep the folder with genesis, keys, data and logs, and say where."
+    "--keep",
+    is_flag=True,
+    help="Keep the folder with genesis, keys, data and logs, and say where. Also kept if something fails.",
 )
 def demo(json_file: Path | None, *, keep: bool) -> None:
     """Run five swaps between two rollups, kill a rollup in the last, and check what is left.
@@ -57,8 +60,11 @@ def demo(json_file: Path | None, *, keep: bool) -> None:
 
 def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
     """Run the demo, show and write what it found, and return whether all of it held."""
+    # Who is told to end goes the way of Ctrl-C: the processes are stopped, and nothing stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     folder = Path(tempfile.mkdtemp(prefix="lockstep-demo-"))
     report = Report()
+    is_stopped = False
     try:
         with Narrator(console) as narrator:
             try:
@@ -70,8 +76,11 @@ def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
         show(report, console)
         if json_file is not None:
             save_json(report, json_file)
+    except KeyboardInterrupt:
+        is_stopped = True
+        raise
     finally:
-        if keep or not report.ok:
+        if keep or not (report.ok or is_stopped):
             console.print(f"Genesis, keys, data and logs are in {folder}", soft_wrap=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)

@@ -82,6 +82,23 @@ def test_a_process_that_dies_ends_the_demo_and_is_named(tmp_path: Path) -> None:
     shutil.rmtree(Path(shown.rpartition("are in ")[2].strip()))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    command = (sys.executable, "-P", "-m", "deploy.demonstration")
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if named := re.search(r"bridge: process (\d+)", line):
+                process.send_signal(number)
+                break
+        process.stdout.read()
+    assert process.returncode == 1
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(named[1]), 0)
+
+
 def test_help_tells_the_options_and_the_layout_of_the_file(tmp_path: Path) -> None:
     shown = run_demo("--help", cwd=tmp_path).stdout
     for told in ("--json FILE", "--keep", "decided_height"):

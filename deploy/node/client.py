@@ -8,12 +8,14 @@ anew.
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable
 from typing import Annotated, Final, Protocol, TypeVar
 
 import grpc
 import msgspec
 
+from deploy.node.failures import SettingsInvalid
 from deploy.node.rpc_errors import error_from_rpc
 from deploy.node.tls import ClientTls, client_credentials
 from lockstep.errors import LockstepError
@@ -70,6 +72,9 @@ DEFAULT_BACKOFF: Final = Backoff()
 """For calls that a person or a block waits for."""
 
 
+_TARGET: Final = re.compile(r".*[^:]:[0-9]{1,5}")
+
+
 class CallMethod(Protocol[_Request, _Response]):
     """A method of a stub that is asked with one message and answers with one."""
 
@@ -79,6 +84,9 @@ class CallMethod(Protocol[_Request, _Response]):
 
 def connect(target: str, settings: ClientSettings) -> grpc.aio.Channel:
     """Return a channel to `target` (`host:port`), for the caller to close. Raises SettingsInvalid."""
+    if _TARGET.fullmatch(target) is None:
+        # gRPC would take it, and look for a server there for ever.
+        raise SettingsInvalid(f"{target!r} is no address; write host:port, such as 127.0.0.1:7001")
     options = [
         ("grpc.enable_retries", 0),
         ("grpc.max_receive_message_length", settings.receive_bytes_max),

@@ -131,6 +131,8 @@ def _explain(kind: type[msgspec.Struct], message: str, path: Path | None, origin
     complaint = matched["complaint"]
     source = origins.get(field_path) or ("the environment" if path is None else str(path))
     advice = "correct it there"
+    if path is None and not origins.get(field_path):
+        advice = "name a settings file with --config FILE.toml, or set it by a variable"
     unknown = _UNKNOWN_FIELD.search(complaint)
     if unknown is not None:
         advice = _suggest(unknown["name"], _fields_at(kind, field_path))

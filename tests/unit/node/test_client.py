@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from deploy.node.client import Backoff, CallMethod, ClientSettings, connect, retrying
+from deploy.node.failures import SettingsInvalid
 from deploy.node.rpc_errors import DETAILS_KEY, encode_error, error_from_rpc
 from deploy.node.server import ServerSettings, serving
 from lockstep.errors import (
@@ -177,3 +178,14 @@ async def test_over_a_real_connection_and_a_server_that_comes_back() -> None:
         echo = Echo(stopping)
         async with serving(settings, register=echo.register, service_names=(NAME,), stopping=stopping):
             assert await waiting == b"x"
+
+
+@pytest.mark.parametrize("target", ["", "127.0.0.1", "127.0.0.1:", ":7001", "host:port", "host:1:"])
+async def test_what_is_no_address_is_refused(target: str) -> None:
+    with pytest.raises(SettingsInvalid, match="is no address; write host:port"):
+        connect(target, ClientSettings())
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:1", "localhost:7001", "[::1]:7001", "dns:///a.example:65535"])
+async def test_addresses(target: str) -> None:
+    await connect(target, ClientSettings()).close()

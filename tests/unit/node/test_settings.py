@@ -116,6 +116,11 @@ def test_errors_are_precise(tmp_path: Path, text: str, environ: dict[str, str], 
         load(tmp_path, text, **environ)
 
 
+def test_without_a_file_it_says_how_to_name_one() -> None:
+    with pytest.raises(SettingsInvalid, match="required field `name`; name a settings file with --config"):
+        load_settings(Sample, None, {})
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match=r"none\.toml cannot be read: No such file"):
         load_settings(Sample, tmp_path / "none.toml", {})

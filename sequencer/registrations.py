@@ -1,23 +1,23 @@
 """Changes of the registry on their way into the settlement log, which counts signatures by them.
 
-Owns which entries of a block the log is told. It judges them itself, by the same rules; what it refuses for
-good is left out, and the log of this process says so. Invariant, with `sequencer.anchoring`: a header is
-anchored only when the log was told of every change that was ordered below it, so that a change, which takes
-effect above its own block, is known there before any header or commitment is judged by it. Where to go on
-after a restart follows from the anchored height alone.
+Owns which entries of a block the log is told: every one of `_registry`, whoever signed it, with the proof of
+its place. The log judges them itself, by the chain's rules; what it refuses for good is left out, and the
+log of this process says so. Invariant, with `sequencer.anchoring`: a header is anchored only when the log was
+told of every change that was ordered below it, so that a change, which takes effect above its own block, is
+known there before any header or commitment is judged by it. Where to go on after a restart follows from the
+anchored height alone.
 """
 
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
 
 from deploy.node.failpoints import FAILPOINTS
-from lockstep.errors import LockstepError, Malformed
-from lockstep.order import decode_entry
-from lockstep.registry_entries import SignedBy, decode_registry_entry
-from lockstep.settlement_entries import Registration, encode_settlement_entry
+from lockstep.errors import LockstepError
+from lockstep.order import decode_entry, decode_namespace_leaves
+from lockstep.settlement_entries import Registration, encode_settlement_entry, registrations_of
 from lockstep.types import REGISTRY_NAMESPACE, Height
+from sequencer.engine import SealedBlock
 from sequencer.feed import Feed
 from sequencer.ledger import entries_in
 
@@ -42,10 +42,8 @@ async def first_change(feed: Feed, heights: range) -> Height | None:
 
 
 async def tell_changes(feed: Feed, log: EntryLog, height: Height) -> None:
-    """Tell the log of every change in a block that governance signed. Raises what is worth repeating."""
-    block = await feed.block(height, (REGISTRY_NAMESPACE,))
-    share = block.shares.get(REGISTRY_NAMESPACE)
-    for registration in () if share is None else _registrations(height, entries_in(share)):
+    """Tell the log of every change in a block, in order. Raises what is worth repeating."""
+    for registration in _registrations(await feed.block(height, (REGISTRY_NAMESPACE,))):
         FAILPOINTS.reach(BEFORE_SEND)
         try:
             await log.append(encode_settlement_entry(registration))
@@ -57,14 +55,9 @@ async def tell_changes(feed: Feed, log: EntryLog, height: Height) -> None:
             )
 
 
-def _registrations(height: Height, entries: Sequence[bytes]) -> list[Registration]:
-    registrations = []
-    for entry in map(decode_entry, entries):
-        try:
-            change = decode_registry_entry(entry.payload)
-        except Malformed:
-            continue
-        # The log takes no others: it cannot see that an old key's change was ordered.
-        if change.signed_by is SignedBy.GOVERNANCE:
-            registrations.append(Registration(height, entry.index, entry.payload))
-    return registrations
+def _registrations(block: SealedBlock) -> tuple[Registration, ...]:
+    share = block.shares.get(REGISTRY_NAMESPACE)
+    if share is None:
+        return ()
+    leaves = decode_namespace_leaves(block.leaves_bytes)
+    return registrations_of(block.header, leaves, [decode_entry(each) for each in entries_in(share)])

@@ -24,7 +24,7 @@ from lockstep.registry_entries import (
     SignedBy,
     sign_change,
 )
-from lockstep.settlement_entries import Registration, encode_settlement_entry
+from lockstep.settlement_entries import Registration, encode_settlement_entry, registrations_of
 from lockstep.signing import SigningKey
 from lockstep.types import REGISTRY_NAMESPACE, Height, PublicKey, RollupId
 from sequencer.client import Placement, SequencerClient
@@ -58,8 +58,8 @@ class Done:
     """What was signed."""
     signed_by: SignedBy
     """In whose name."""
-    payload: bytes
-    """The `_registry` entry."""
+    registration: Registration
+    """It, with the proof that it was ordered."""
     placement: Placement
     """Where it stands in the order."""
     outcome: Outcome
@@ -140,6 +140,7 @@ async def change_registry(
             f"it was ordered in block {placement.height} and ignored, because it {event.reason}"
             f"{_advice(event.reason)}"
         )
+    registration = _newest_registration(follower, placement)
     if wait and event.outcome is Outcome.ACCEPTED:
         event = await _until(follower, lambda each: (each.height, each.index) == place)
         if event.outcome is not Outcome.EFFECTIVE:
@@ -150,13 +151,21 @@ async def change_registry(
     leaves_ms = None
     if isinstance(wish.action, Leave) and record is not None:
         leaves_ms = record.drained_ms + limits.DRAIN_MS_MIN
-    return Done(change, signed_by, payload, placement, event.outcome, leaves_ms, chain.tip.time_ms)
+    return Done(change, signed_by, registration, placement, event.outcome, leaves_ms, chain.tip.time_ms)
 
 
 async def tell_settlement(log: SettlementClient, done: Done) -> int:
     """Have the settlement log know of a change, and return its index there. Raises LockstepError."""
-    entry = Registration(done.placement.height, done.placement.first_index, done.payload)
-    return await log.append(encode_settlement_entry(entry))
+    return await log.append(encode_settlement_entry(done.registration))
+
+
+def _newest_registration(follower: Follower, placement: Placement) -> Registration:
+    """Return the registration of a change that stands in the newest block."""
+    followed = follower.newest
+    assert followed is not None, "the block that holds the change was followed"
+    entries = followed.block.entries[REGISTRY_NAMESPACE]
+    registrations = registrations_of(followed.header, followed.block.leaves, entries)
+    return next(each for each in registrations if each.index == placement.first_index)
 
 
 async def _until(follower: Follower, is_wanted: Callable[[RegistryEvent], bool]) -> RegistryEvent:

@@ -24,7 +24,6 @@ from deploy.registry.changing import (
     Done,
     Wish,
     change_registry,
-    signer_of,
     tell_settlement,
 )
 from deploy.registry.following import ChainRegistry, Follower, following
@@ -41,7 +40,6 @@ from lockstep.registry_entries import (
     RotateAttester,
     RotateKey,
     SetAttesters,
-    SignedBy,
     Veto,
 )
 from lockstep.signing import SigningKey
@@ -185,9 +183,6 @@ def rotate(
     One key by --new-key, signed by governance, or, far enough ahead that governance can veto it, by the key
     that goes. A rollup's whole set by --attester, once for each, and --threshold. A KEY is 64 hex digits or a
     key file. Open swaps keep the attesters that they were opened under.
-
-    The settlement log takes only what governance signed: after a key replaced itself, it does not know the
-    new one, nor later changes of the same subject.
     """
     is_role = subject in ROLE_NAMES
     if attesters:
@@ -246,14 +241,6 @@ def _change(subject: str, action: Callable[[Registry, PublicKey], Action], optio
         height = None if asked is None else Height(asked)
         wish = Wish(subject, action(follower.chain.registry, key.public_key), height)
         _verify_known(follower.chain.registry, wish)
-        if (
-            options["settlement"]
-            and signer_of(follower.chain.registry, wish, key.public_key) is SignedBy.SUBJECT
-        ):
-            raise ChangeRefused(
-                "the settlement log takes changes that governance signed; leave out --settlement, or sign "
-                "with the governance key"
-            )
         done, trouble = await _change_and_tell(follower, client, wish, key, options)
         if options["is_json"]:
             click.echo(print_json(change_json(done, trouble)))

@@ -72,6 +72,8 @@ class Follower:
         """The chain's genesis."""
         self.chain = chain
         """Where it is."""
+        self.newest: FollowedBlock | None = None
+        """The block at the chain's tip; None before one was followed."""
         self._blocks = blocks
         self._peer = peer
         self._say = say
@@ -88,6 +90,7 @@ class Follower:
             raise UnavailablePeer(peer=self._peer) from None
         if followed.block.header.height % _SAY_BLOCKS == 0:
             self._say(f"following the order: block {followed.block.header.height} of {followed.head_height}")
+        self.newest = followed
         return self.chain.take(followed), followed.head_height
 
     async def to_head(self) -> None:

@@ -104,8 +104,6 @@ def show_change(console: Console, done: Done) -> None:
         soft_wrap=True,
     )
     console.print(_when(done), markup=False, soft_wrap=True)
-    if done.signed_by is SignedBy.SUBJECT:
-        console.print("the settlement log does not learn of it: it takes what governance signed")
     if done.settlement_index is not None:
         console.print(f"the settlement log has it as entry {done.settlement_index}")
 

@@ -170,6 +170,18 @@ def entry_leaf_hash(prefix: bytes, hashed: TransactionHash) -> bytes:
     return sha256(_ENTRY_LEAF_PREFIX + prefix + hashed).digest()
 
 
+def encode_entry(entry: Entry) -> bytes:
+    """Return an entry's bytes, as they travel."""
+    prefix = entry_prefix(
+        index=entry.index,
+        first_index=entry.first_index,
+        count=entry.count,
+        valid_until_ms=entry.valid_until_ms,
+        bundle=entry.bundle_id,
+    )
+    return prefix + entry.payload
+
+
 def decode_entry(encoded: bytes) -> Entry:
     """Parse an encoded entry. Raises `Malformed` for one that no bundle of a valid shape can have."""
     reader = Reader(encoded, "entry")

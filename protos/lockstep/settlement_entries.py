@@ -1,24 +1,45 @@
 """Entries of the settlement log, and of the namespace `_log` that carries its checkpoints.
 
 Owns the bytes of protos/README.md, section 11, and the signature of a posted commitment. Does not decide what
-may be appended: that needs the log. Invariant: what decodes has one reading, and headers in it are headers;
-signatures are verified separately.
+may be appended: that needs the log. Invariant: what decodes has one reading, headers in it are headers, and
+an entry of a REGISTRATION is in the block that its header is of; signatures are verified separately.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
 from lockstep import limits
 from lockstep.commitment import Commitment
-from lockstep.encoding import Reader, numbers_of, u8, u32, u64, var8, var16, var32
-from lockstep.errors import BadSignature
+from lockstep.encoding import Reader, numbers_of, u8, u64, var8, var16, var32
+from lockstep.errors import BadSignature, ProofInvalid
 from lockstep.genesis_schema import is_origin
 from lockstep.hashing import SIGN_COMMITMENT, ZERO_HASH
 from lockstep.header import HEADER_BYTES, Header, decode_header, verify_header_signature
-from lockstep.order import is_rollup_id
+from lockstep.merkle import HASH_BYTES, AppendTree, verify_inclusion
+from lockstep.order import (
+    ENTRY_PREFIX_BYTES,
+    Entry,
+    NamespaceLeaf,
+    data_root,
+    decode_entry,
+    decode_namespace_leaves,
+    encode_entry,
+    encode_namespace_leaves,
+    hash_entry,
+    is_rollup_id,
+)
 from lockstep.signing import SIGNATURE_BYTES, SigningKey, verify
-from lockstep.types import ChainId, HeaderHash, Height, PublicKey, RollupId, Signature
+from lockstep.types import (
+    REGISTRY_NAMESPACE,
+    ChainId,
+    HeaderHash,
+    Height,
+    PublicKey,
+    RollupId,
+    Signature,
+)
 
 __pure__ = True
 
@@ -26,7 +47,10 @@ SETTLEMENT_ENTRY_VERSION: Final = 1
 LOG_ENTRY_VERSION: Final = 1
 
 STATEMENT_BYTES_MAX: Final = limits.PAYLOAD_BYTES_MAX
-"""Bytes of one statement under evidence, and of a `_registry` entry."""
+"""Bytes of one statement under evidence."""
+
+_LEAVES_BYTES_MAX: Final = 2 + limits.BLOCK_NAMESPACES_MAX * (1 + limits.NAMESPACE_BYTES_MAX + 4 + HASH_BYTES)
+_PROOF_HASHES_MAX: Final = (limits.BLOCK_TRANSACTIONS_MAX - 1).bit_length()
 
 
 class EntryType(IntEnum):
@@ -41,7 +65,7 @@ class EntryType(IntEnum):
     EVIDENCE = 4
     """Two statements that contradict each other."""
     REGISTRATION = 5
-    """A `_registry` entry, as it was ordered."""
+    """A `_registry` entry, with the proof of where it was ordered."""
 
 
 class ProofKind(IntEnum):
@@ -147,14 +171,36 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A change of the registry, so that the log alone tells whose signatures counted when."""
+    """A change of the registry, proven to be ordered, so that the log alone tells whose signatures counted.
 
-    height: Height
-    """Height of the block in which it was ordered, from 1."""
-    index: int
-    """Its place in that block."""
-    entry: bytes
-    """The `_registry` entry (`lockstep.registry_entries`), 1..65,536 bytes."""
+    Decoding verifies all of it but the header's proof and what the registry makes of the change.
+    """
+
+    header: ProvenHeader
+    """The header of the block in which it was ordered."""
+    leaves: tuple[NamespaceLeaf, ...]
+    """What that block holds for every namespace: they make the header's data root."""
+    entry: Entry
+    """The entry of `_registry`."""
+    leaf_index: int
+    """Which of the block's `_registry` entries it is, from 0."""
+    proof: tuple[bytes, ...]
+    """The siblings that prove this, lowest first, 32 bytes each."""
+
+    @property
+    def height(self) -> Height:
+        """Height of the block."""
+        return self.header.header.height
+
+    @property
+    def index(self) -> int:
+        """The entry's place in the block."""
+        return self.entry.index
+
+    @property
+    def payload(self) -> bytes:
+        """The change, as `lockstep.registry_entries` reads it."""
+        return self.entry.payload
 
 
 SettlementEntry: TypeAlias = GenesisEntry | HeaderRange | CommitmentEntry | Evidence | Registration
@@ -180,6 +226,21 @@ def verify_proven_header(sequencer: PublicKey, proven: ProvenHeader) -> None:
     verify_header_signature(sequencer, proven.encoded, Signature(proven.proof))
 
 
+def registrations_of(
+    header: ProvenHeader, leaves: Sequence[NamespaceLeaf], entries: Sequence[Entry]
+) -> tuple[Registration, ...]:
+    """Return a registration for each entry of `_registry` in a block.
+
+    `leaves` are all of the block's, `entries` all of its `_registry` entries in order, as a follower has
+    them; whether what they hold is a change, or valid, is not looked at.
+    """
+    tree = AppendTree(hash_entry(REGISTRY_NAMESPACE, encode_entry(each)) for each in entries)
+    return tuple(
+        Registration(header, tuple(leaves), entry, leaf_index, tree.inclusion_proof(leaf_index))
+        for leaf_index, entry in enumerate(entries)
+    )
+
+
 def encode_settlement_entry(entry: SettlementEntry) -> bytes:
     """Return an entry's bytes, which are a leaf of the log."""
     match entry:
@@ -194,7 +255,7 @@ def encode_settlement_entry(entry: SettlementEntry) -> bytes:
             statements = var32(entry.first) + var32(entry.second)
             return _head(EntryType.EVIDENCE) + u8(entry.kind) + statements
         case Registration():
-            return _head(EntryType.REGISTRATION) + u64(entry.height) + u32(entry.index) + var32(entry.entry)
+            return _head(EntryType.REGISTRATION) + _encode_registration(entry)
 
 
 def decode_settlement_entry(encoded: bytes) -> SettlementEntry:
@@ -213,11 +274,7 @@ def decode_settlement_entry(encoded: bytes) -> SettlementEntry:
         case EntryType.EVIDENCE:
             entry = _evidence(reader)
         case EntryType.REGISTRATION:
-            entry = Registration(
-                Height(reader.u64("height")), reader.u32("index"), _statement(reader, "entry")
-            )
-            if not 1 <= entry.height < 2**63:
-                raise reader.malformed("height", "is outside of 1..2^63-1")
+            entry = _registration(reader)
         case _:
             raise reader.malformed("type", f"{entry_type} is unknown")
     reader.finish()
@@ -340,6 +397,42 @@ def _evidence(reader: Reader) -> Evidence:
         for statement in (first, second):
             decode_proven_header(statement)
     return Evidence(EvidenceKind(kind), first, second)
+
+
+def _encode_registration(registration: Registration) -> bytes:
+    return (
+        encode_proven_header(registration.header)
+        + var32(encode_namespace_leaves(registration.leaves))
+        + var32(encode_entry(registration.entry))
+        + u64(registration.leaf_index)
+        + u8(len(registration.proof))
+        + b"".join(registration.proof)
+    )
+
+
+def _registration(reader: Reader) -> Registration:
+    """Parse a registration and verify that the entry is in the header's block."""
+    proven = _proven_header(reader)
+    leaves = decode_namespace_leaves(reader.var32("leaves", bytes_max=_LEAVES_BYTES_MAX))
+    encoded = reader.var32("entry", bytes_max=ENTRY_PREFIX_BYTES + limits.PAYLOAD_BYTES_MAX)
+    entry, leaf_index, proof_hashes = decode_entry(encoded), reader.u64("leaf_index"), reader.u8("n")
+    if proof_hashes > _PROOF_HASHES_MAX:
+        raise reader.malformed("n", f"is {proof_hashes}, allowed are {_PROOF_HASHES_MAX}")
+    proof = tuple(reader.take(HASH_BYTES, "inclusion proof") for _ in range(proof_hashes))
+    header = proven.header
+    if len(leaves) != header.namespace_count or data_root(leaves) != header.data_root:
+        raise reader.malformed("leaves", "do not make the header's data root")
+    leaf = next((each for each in leaves if each.namespace == REGISTRY_NAMESPACE), None)
+    if leaf is None:
+        raise reader.malformed("leaves", "have none of _registry")
+    if entry.index >= header.transaction_count:
+        raise reader.malformed("entry", "has a place beyond the end of its block")
+    hashed = hash_entry(REGISTRY_NAMESPACE, encoded)
+    try:
+        verify_inclusion(leaf_hash=hashed, index=leaf_index, size=leaf.count, proof=proof, root=leaf.root)
+    except ProofInvalid as error:
+        raise reader.malformed("inclusion proof", f"does not hold: {error.message}") from error
+    return Registration(proven, leaves, entry, leaf_index, proof)
 
 
 def _statement(reader: Reader, field: str) -> bytes:

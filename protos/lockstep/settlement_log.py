@@ -33,15 +33,14 @@ from lockstep.errors import (
     Contradiction,
     Discontinuous,
     LockstepError,
-    NotImplementedYet,
     NotYet,
     UnknownKey,
     WrongChain,
 )
 from lockstep.genesis import Genesis
-from lockstep.hashing import SIGN_REGISTRY, ZERO_HASH
+from lockstep.hashing import ZERO_HASH
 from lockstep.header import Header, Tip, genesis_tip, header_hash, tip_of
-from lockstep.registry_entries import SignedBy, decode_registry_entry
+from lockstep.registry_entries import decode_registry_entry
 from lockstep.settlement_entries import (
     CommitmentEntry,
     EntryType,
@@ -73,7 +72,6 @@ from lockstep.settlement_names import (
     registration_name,
 )
 from lockstep.settlement_registry import KnownRegistry
-from lockstep.signing import verify
 from lockstep.types import ChainId, HeaderHash, RollupId
 
 __pure__ = True
@@ -190,8 +188,8 @@ def says_the_same(one: Candidate, other: Candidate) -> bool:
             )
         case Evidence(), Evidence():
             return one.name == other.name
-        case Registration(entry=first), Registration(entry=second):
-            return first == second
+        case Registration() as first, Registration() as second:
+            return (first.header.encoded, first.entry) == (second.header.encoded, second.entry)
         case _:
             return one.encoded == other.encoded
 
@@ -202,6 +200,8 @@ def lookups(log: Log, candidate: Candidate) -> tuple[str, ...]:
     match candidate.entry:
         case HeaderRange(last=last):
             names.add(headers_evidence_name(last.header.height))
+        case Registration() as registration:
+            names |= {range_name(registration.height), headers_evidence_name(registration.height)}
         case CommitmentEntry(posted=posted):
             rollup, height = posted.commitment.rollup, posted.commitment.height
             attesters = log.registry.attesters_at(rollup, height)
@@ -229,8 +229,8 @@ def step(log: Log, find: Find, candidate: Candidate) -> Step:
                 return _judge_commitment(log, find, candidate, entry)
             case Evidence() as entry:
                 return _judge_evidence(log, candidate, entry)
-            case Registration():
-                return _judge_registration(log, candidate)
+            case Registration() as entry:
+                return _judge_registration(log, find, candidate, entry)
             case GenesisEntry():
                 return _judge_genesis(log, candidate)
     except LockstepError as error:
@@ -378,21 +378,23 @@ def _judge_evidence(log: Log, candidate: Candidate, entry: Evidence) -> Step:
     return _append(log, candidate)
 
 
-def _judge_registration(log: Log, candidate: Candidate) -> Step:
-    registration = _decoded(candidate.encoded, Registration)
-    entry = decode_registry_entry(registration.entry)
-    _require_chain(log, entry.change.chain)
-    if entry.signed_by != SignedBy.GOVERNANCE:
-        raise NotImplementedYet(what="registrations of changes that governance did not sign")
-    governance = log.registry.now.keys["governance"]
-    if not verify(SIGN_REGISTRY, governance, entry.body, entry.signature):
-        raise BadSignature(what="registry change", signer=governance.hex())
-    return _append(_registered(log, registration), candidate)
+def _judge_registration(log: Log, find: Find, candidate: Candidate, entry: Registration) -> Step:
+    header = entry.header.header
+    _require_chain(log, header.chain)
+    _require_chain(log, decode_registry_entry(entry.payload).change.chain)
+    verify_proven_header(log.registry.sequencer_key_at(header.height), entry.header)
+    known = find(range_name(header.height))
+    if known is not None:
+        anchored = _decoded(known.entry, HeaderRange).last
+        if anchored.encoded != entry.header.encoded:
+            proven = encode_proven_header(anchored), encode_proven_header(entry.header)
+            return _convict(log, find, Evidence(EvidenceKind.HEADERS, *proven), what="header")
+    return _append(_registered(log, entry), candidate)
 
 
 def _registered(log: Log, registration: Registration) -> Log:
     """Return the log after a registration. Raises `Discontinuous` if the registry does not accept it."""
-    accepted = log.registry.accepted(registration.height, registration.index, registration.entry)
+    accepted = log.registry.accepted(registration.height, registration.index, registration.payload)
     if isinstance(accepted, str):
         raise Discontinuous(what="registration", reason=accepted)
     return replace(log, registry=accepted.advanced(log.tip.height))
@@ -463,7 +465,7 @@ def _name_of(encoded: bytes, entry: SettlementEntry) -> str:
         case Evidence():
             return evidence_name(entry)
         case Registration():
-            change = decode_registry_entry(entry.entry).change
+            change = decode_registry_entry(entry.payload).change
             return registration_name(change.subject, change.sequence)
 
 

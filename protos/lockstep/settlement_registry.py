@@ -2,18 +2,22 @@
 
 Owns what REGISTRATION entries do. The rules of changes are `lockstep.registry`'s; this keeps, besides the
 registry now, what it was, because commitments are posted for heights long past. Invariant: what is answered
-for a height does not depend on how often or in which steps the anchored height grew.
+for a height follows from which changes are known; not from when, or in which order, the log was told, nor
+from how often or in which steps the anchored height grew.
 
-The log cannot see that a change was ordered, nor where: an entry has no room for a proof of it. So only what
-governance signed is accepted, which governance itself has to keep from being ordered late or never; its
-place is the poster's claim, and decides nothing but whether the change was announced in time. A change takes
-effect at the height that is signed in it, if the log learns of it before that height is anchored; later, it
-counts from there on but not for what was judged before. LEAVE depends on log time, which the log does not
+A change is known with the proof of its place in the order, so the chain's own rules judge it, whoever signed
+it, among those that are known, in the order of their places. Who is told of every change that the chain
+accepts, in order, comes to the chain's registry. One that is missing shows in the sequence of the next of
+its subject, which is refused until it is there. Until then the log may accept what the chain ignored because
+of the missing one; once that one is there, so does the log.
+
+A change takes effect at the height that is signed in it; if the log learns of it only when that height is
+anchored, it does not count for what was judged before. LEAVE depends on log time, which the log does not
 follow, and has no effect here: of a rollup that left, nobody signs any more.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lockstep.attesters import AttesterSet
@@ -34,10 +38,25 @@ class InForce(NamedTuple):
     """The registry, with the changes that were pending then."""
 
 
+class Ordered(NamedTuple):
+    """A change and its place in the order."""
+
+    height: Height
+    """Height of its block."""
+    place: int
+    """Its index in that block."""
+    payload: bytes
+    """The `_registry` entry."""
+
+
 @dataclass(frozen=True, slots=True)
 class KnownRegistry:
     """The registry at every height up to the anchored one, and what is pending."""
 
+    genesis: Registry
+    """The registry before the first block."""
+    ordered: tuple[Ordered, ...]
+    """Every change that is known, by place."""
     timeline: tuple[InForce, ...]
     """One for each height at which changes took effect, ascending, genesis first; the last has what is
     pending now."""
@@ -45,11 +64,11 @@ class KnownRegistry:
     @classmethod
     def from_genesis(cls, genesis: Genesis) -> "KnownRegistry":
         """Return what is known of a chain without blocks."""
-        return cls((InForce(0, Registry.from_genesis(genesis)),))
+        return _at_genesis(Registry.from_genesis(genesis))
 
     @property
     def now(self) -> Registry:
-        """The registry at the anchored height, with what is pending."""
+        """The registry at the anchored height, or at the last known change if that is above."""
         return self.timeline[-1].registry
 
     def at(self, height: int) -> Registry:
@@ -80,12 +99,35 @@ class KnownRegistry:
             changed, events = take_effect(current, height=due, time_ms=0)
             if events:
                 timeline.append(InForce(max(since, due), changed))
-        return KnownRegistry(tuple(timeline)) if len(timeline) > len(self.timeline) else self
+        if len(timeline) == len(self.timeline):
+            return self
+        return KnownRegistry(self.genesis, self.ordered, tuple(timeline))
 
     def accepted(self, height: Height, index: int, payload: bytes) -> "KnownRegistry | str":
         """Return what is known with one more change, ordered at a place; or why it cannot be, in words."""
-        registry, (event, *_) = accept(self.now, height=height, entries=((index, payload),))
-        if event.outcome == Outcome.IGNORED:
-            return event.reason
-        last = InForce(self.timeline[-1].since, registry)
-        return replace(self, timeline=(*self.timeline[:-1], last))
+        new = Ordered(height, index, payload)
+        place = bisect_right(self.ordered, new[:2], key=lambda each: each[:2])
+        if place == len(self.ordered) and self.timeline[-1].since <= height:
+            known, reason = _followed_by(self, new)
+            return reason or known
+        # It comes late: all that is known is judged anew, each at its place.
+        known = _at_genesis(self.genesis)
+        for each in (*self.ordered[:place], new, *self.ordered[place:]):
+            known, reason = _followed_by(known, each)
+            if each is new and reason:
+                return reason
+        return known
+
+
+def _at_genesis(registry: Registry) -> KnownRegistry:
+    return KnownRegistry(registry, (), (InForce(0, registry),))
+
+
+def _followed_by(known: KnownRegistry, new: Ordered) -> tuple[KnownRegistry, str]:
+    """Return what is known with a change behind all others, and why the chain ignores it, if it does."""
+    height, index, payload = new
+    reached = known.advanced(height)
+    registry, (event, *_) = accept(reached.now, height=height, entries=((index, payload),))
+    last = InForce(reached.timeline[-1].since, registry)
+    grown = KnownRegistry(known.genesis, (*known.ordered, new), (*reached.timeline[:-1], last))
+    return grown, event.reason if event.outcome == Outcome.IGNORED else ""

@@ -4,9 +4,11 @@ from dataclasses import replace
 from functools import partial
 
 from lockstep import limits
+from lockstep.block import AdmittedBundle, build_block
 from lockstep.commitment import Commitment
 from lockstep.hashing import SIGN_HEADER
-from lockstep.header import encode_header
+from lockstep.header import Tip, encode_header, sign_header
+from lockstep.order import Transaction, decode_entry, decode_namespace_leaves, transaction_hash
 from lockstep.registry_entries import Drain, RegistryChange, SignedBy, sign_change
 from lockstep.settlement_entries import (
     CommitmentEntry,
@@ -20,9 +22,10 @@ from lockstep.settlement_entries import (
     SettlementEntry,
     encode_proven_header,
     encode_settlement_entry,
+    registrations_of,
     sign_commitment,
 )
-from lockstep.types import HeaderHash, Height, RollupId, Signature
+from lockstep.types import REGISTRY_NAMESPACE, BundleId, HeaderHash, Height, RollupId, Signature
 from lockstep.v1 import settlement_pb2
 from tests.integration.bad_input import case
 from tests.integration.bad_input_world import (
@@ -201,20 +204,52 @@ async def _(world: World) -> object:
 # --- registrations -----------------------------------------------------------------------------------------
 
 
-def registration(world: World, key: str, signed_by: SignedBy, **changes: object) -> Registration:
-    change = RegistryChange(world.chain, "alpha", 1, Height(10**5), Drain())
+def registration(world: World, key: str, *, sequencer: str = "sequencer", **changes: object) -> Registration:
+    """A change in governance's name, in a block that nobody ordered."""
+    change = RegistryChange(world.chain, "alpha", 1, Height(10**6 + 10), Drain())
     change = replace(change, **changes)  # type: ignore[arg-type]
-    return Registration(Height(1), 0, sign_change(world.keys[key], change, signed_by))
+    transaction = Transaction(REGISTRY_NAMESPACE, sign_change(world.keys[key], change, SignedBy.GOVERNANCE))
+    hashed = transaction_hash(*transaction)
+    bundle = AdmittedBundle(BundleId(OTHER_ID), (transaction,), (hashed,), 30_000)
+    parent = Tip(world.chain, Height(10**6), HeaderHash(OTHER_ID), 1_000)
+    block = build_block(parent, 1_100, [bundle])
+    proof = sign_header(world.keys[sequencer], block.header_bytes)
+    entries = [decode_entry(each) for each in block.entries[REGISTRY_NAMESPACE]]
+    leaves = decode_namespace_leaves(block.leaves_bytes)
+    [registered] = registrations_of(ProvenHeader(block.header_bytes, proof), leaves, entries)
+    return registered
+
+
+@on_layout("a registration whose header has another data root", says="data root")
+async def _(world: World) -> object:
+    honest = registration(world, "governance")
+    return await append(world, replace(honest, header=(await world.newest_range()).last))
+
+
+@on_layout("a registration whose entry is not in the block", says="inclusion proof")
+async def _(world: World) -> object:
+    honest = registration(world, "governance")
+    return await append(world, replace(honest, entry=replace(honest.entry, payload=b"another")))
 
 
 @on_append("WRONG_CHAIN", "a registration for another chain")
 async def _(world: World) -> object:
-    return await append(world, registration(world, "governance", SignedBy.GOVERNANCE, chain=OTHER_CHAIN))
+    return await append(world, registration(world, "governance", chain=OTHER_CHAIN))
 
 
-@on_append("BAD_SIGNATURE", "a registration that governance did not sign", says="registry change")
+@on_append("BAD_SIGNATURE", "a registration whose header the sequencer did not sign", says="header")
 async def _(world: World) -> object:
-    return await append(world, registration(world, "alpha-0", SignedBy.GOVERNANCE))
+    return await append(world, registration(world, "governance", sequencer="settlement"))
+
+
+@on_append("DISCONTINUOUS", "a registration that the chain ignored", says="is not signed by")
+async def _(world: World) -> object:
+    return await append(world, registration(world, "alpha-0"))
+
+
+@on_append("DISCONTINUOUS", "a registration behind one that is missing", says="has sequence")
+async def _(world: World) -> object:
+    return await append(world, registration(world, "governance", sequence=2))
 
 
 # --- repeated ---------------------------------------------------------------------------------------------

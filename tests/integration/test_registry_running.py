@@ -291,3 +291,23 @@ async def test_a_key_announces_its_own_replacement_and_governance_need_not_sign(
         assert shown["rollups"][0]["attesters"] == [ATTESTERS[ALPHA].public_key.hex()]
         missing = await lockstep_rollup(net, "veto", "alpha", "1", "--key", str(key_file(net, "governance")))
         assert "names no change that is pending" in missing.json["error"]
+        # Whoever signed them, the settlement log knows of both, and goes on.
+        async with SettlementClient(net.nodes["settlement"].address, net.genesis) as log:
+            await anchored_above(log, "alpha", done["effective_height"] + 8)
+
+
+async def test_the_log_goes_on_behind_a_key_that_replaced_itself(tmp_path: Path) -> None:
+    async with network(tmp_path, "alpha-0") as net:
+        settlement = net.nodes["settlement"].address
+        own = await change(
+            net,
+            *("rotate", "alpha", "--new-key", str(key_file(net, "successor")), "--settlement", settlement),
+            by="attester of alpha",
+        )
+        assert (own["signed_by"], own["settlement_error"]) == ("SUBJECT", "")
+        await start_node(net, "alpha-2", attester="successor")
+        async with SettlementClient(settlement, net.genesis) as log:
+            await anchored_above(log, "alpha", own["effective_height"])
+            after = await change(net, "rotate", "alpha", "--new-key", str(key_file(net, "third")))
+            await start_node(net, "alpha-3", attester="third")
+            await anchored_above(log, "alpha", after["effective_height"])

@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from lockstep import commitment, genesis, receipts, registry, settlement_entries
+from lockstep import block, commitment, genesis, order, receipts, registry, settlement_entries
 from lockstep.attesters import AttesterSet
-from lockstep.header import Header, encode_header, sign_header
+from lockstep.header import Header, Tip, encode_header, sign_header
 from lockstep.registry_entries import (
     Action,
     Drain,
@@ -30,7 +30,17 @@ from lockstep.registry_entries import (
     sign_change,
 )
 from lockstep.signing import SigningKey
-from lockstep.types import ChainId, HeaderHash, Height, PublicKey, RollupId, SwapId, TransactionId
+from lockstep.types import (
+    REGISTRY_NAMESPACE,
+    ChainId,
+    HeaderHash,
+    Height,
+    Namespace,
+    PublicKey,
+    RollupId,
+    SwapId,
+    TransactionId,
+)
 from tests.vectors.plain import Case, plain
 
 FOLDER: Final = Path(__file__).parent
@@ -267,7 +277,7 @@ def settlement_vectors() -> Case:
         settlement_entries.Evidence(
             kinds.COMMITMENTS, *map(settlement_entries.encode_settlement_entry, (first, second))
         ),
-        settlement_entries.Registration(Height(12), 3, registration),
+        _registration(chain, registration),
     ]
     encoded = [settlement_entries.encode_settlement_entry(each) for each in entries]
     same = settlement_entries.encode_settlement_entry(
@@ -313,12 +323,47 @@ def settlement_vectors() -> Case:
             ("the first statement is no header", 8, b"\x02"),
         )
         + [{"valid": False, "why": "both statements are the same", "encoded": same.hex()}]
-        + damaged(encoded[8], ("the height is zero", 2, bytes(8))),
+        + damaged(
+            encoded[8],
+            ("the header's data root is another", 4 + 82, b"\x00"),
+            ("a namespace's root is another", 4 + 132 + 3 + 64 + 4 + 2 + 1 + 9 + 4, b"\x00"),
+            ("the payload is another", len(encoded[8]) - 32 - 1 - 8 - 1, b"\x03"),
+            ("the leaf is another", len(encoded[8]) - 32 - 1 - 1, b"\x00"),
+            ("there is no such leaf", len(encoded[8]) - 32 - 1 - 1, b"\x02"),
+            ("the proof has too many hashes", len(encoded[8]) - 32 - 1, b"\x0f"),
+            ("the proof leads to another root", len(encoded[8]) - 1, b"\x00"),
+        ),
         "log_entry": {
             "checkpoint": b"example.org/devnet\n".hex(),
             "encoded": settlement_entries.encode_log_entry(b"example.org/devnet\n").hex(),
         },
     }
+
+
+def _registration(chain: ChainId, change: bytes) -> settlement_entries.Registration:
+    """Return the registration of a change that stands in a block behind another entry of `_registry`."""
+    transactions = (
+        order.Transaction(Namespace("alpha"), b"a transaction"),
+        order.Transaction(REGISTRY_NAMESPACE, b"no change"),
+        order.Transaction(REGISTRY_NAMESPACE, change),
+    )
+    hashes = tuple(order.transaction_hash(*each) for each in transactions)
+    bundle = block.AdmittedBundle(
+        order.bundle_id(chain, 1_700_000_030_000, hashes),
+        transactions,
+        hashes,
+        1_700_000_030_000,
+    )
+    parent = Tip(chain, Height(11), HeaderHash(digest_of("header 11")), 1_700_000_000_000 + 11 * 250)
+    built = block.build_block(parent, 1_700_000_000_000 + 12 * 250, [bundle])
+    entries = [order.decode_entry(each) for each in built.entries[REGISTRY_NAMESPACE]]
+    signature = sign_header(key_of("sequencer"), built.header_bytes)
+    _, registration = settlement_entries.registrations_of(
+        settlement_entries.ProvenHeader(built.header_bytes, signature),
+        order.decode_namespace_leaves(built.leaves_bytes),
+        entries,
+    )
+    return registration
 
 
 def _proven_header(chain: ChainId, height: int, salt: int) -> settlement_entries.ProvenHeader:

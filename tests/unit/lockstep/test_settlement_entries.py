@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lockstep.block import AdmittedBundle, build_block
 from lockstep.commitment import Commitment
 from lockstep.errors import BadSignature, Malformed
-from lockstep.header import Header, encode_header
+from lockstep.header import Header, Tip, encode_header
+from lockstep.order import Transaction, decode_entry, decode_namespace_leaves, transaction_hash
 from lockstep.settlement_entries import (
     CommitmentEntry,
     Evidence,
@@ -28,12 +30,22 @@ from lockstep.settlement_entries import (
     encode_log_entry,
     encode_proven_header,
     encode_settlement_entry,
+    registrations_of,
     sign_commitment,
     verify_commitment,
     verify_proven_header,
 )
 from lockstep.signing import SigningKey
-from lockstep.types import ChainId, HeaderHash, Height, PublicKey, RollupId
+from lockstep.types import (
+    REGISTRY_NAMESPACE,
+    BundleId,
+    ChainId,
+    HeaderHash,
+    Height,
+    Namespace,
+    PublicKey,
+    RollupId,
+)
 from tests.unit.lockstep.strictness import assert_strict
 from tests.vectors import generate_registry
 from tests.vectors.plain import plain
@@ -108,16 +120,36 @@ def evidence(draw: st.DrawFn) -> Evidence:
     return Evidence(kind, first, second)
 
 
+@st.composite
+def registrations(draw: st.DrawFn) -> Registration:
+    """A registration of a block that also has others' entries."""
+    tip = Tip(draw(chains), Height(draw(st.integers(1, 2**63 - 2))), HeaderHash(draw(hashes)), 1_000)
+    namespaces = st.sampled_from([REGISTRY_NAMESPACE, Namespace("alpha"), Namespace("beta")])
+    drawn = draw(st.lists(st.tuples(namespaces, statements), max_size=8))
+    payloads = [*drawn, (REGISTRY_NAMESPACE, draw(statements))]
+    bundles = [
+        AdmittedBundle(
+            BundleId(number.to_bytes(32, "big")), (Transaction(*each),), (transaction_hash(*each),), 30_000
+        )
+        for number, each in enumerate(payloads)
+    ]
+    block = build_block(tip, 1_100, bundles)
+    ours = [decode_entry(each) for each in block.entries[REGISTRY_NAMESPACE]]
+    proven = ProvenHeader(block.header_bytes, draw(st.binary(min_size=64, max_size=64)))
+    return draw(st.sampled_from(registrations_of(proven, decode_namespace_leaves(block.leaves_bytes), ours)))
+
+
 entries: st.SearchStrategy[SettlementEntry] = st.one_of(
     st.builds(GenesisEntry, chain=chains, origin=st.from_regex(r"\A[!-*,-~]{1,255}\Z")),
     header_ranges(),
     commitments(),
     evidence(),
-    st.builds(Registration, height=heights, index=u32s, entry=statements),
+    registrations(),
 )
 
 
 @given(entries)
+@settings(deadline=None)
 def test_an_entry_has_one_encoding(entry: SettlementEntry) -> None:
     encoded = encode_settlement_entry(entry)
     assert decode_settlement_entry(encoded) == entry

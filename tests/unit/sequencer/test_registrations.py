@@ -6,22 +6,29 @@ import pytest
 
 from lockstep.errors import BadSignature, LockstepError, UnavailablePeer
 from lockstep.header import header_hash, tip_of
-from lockstep.registry_entries import Drain, RegistryChange, SignedBy, sign_change
-from lockstep.settlement_entries import HeaderRange, Registration, SettlementEntry, decode_settlement_entry
+from lockstep.registry_entries import Drain, RegistryChange, RotateAttester, SignedBy, Veto, sign_change
+from lockstep.settlement_entries import (
+    HeaderRange,
+    Registration,
+    SettlementEntry,
+    decode_settlement_entry,
+    encode_settlement_entry,
+)
+from lockstep.settlement_log import empty_log, genesis_entry, read_candidate, step
 from lockstep.signing import SigningKey
 from lockstep.types import REGISTRY_NAMESPACE, Height
 from sequencer.anchoring import Anchoring
 from sequencer.builder import propose
 from sequencer.feed import Feed
-from tests.unit.sequencer.chain import CHAIN, START, MemoryEngine, admitted
+from tests.unit.sequencer.chain import ATTESTER, CHAIN, GENESIS, GOVERNANCE, START, MemoryEngine, admitted
 from tests.unit.sequencer.test_anchoring import Status
 
-GOVERNANCE = SigningKey(bytes([3]) * 32)
+NEW = SigningKey(bytes([9]) * 32)
 
 
-def payload(sequence: int, signed_by: SignedBy = SignedBy.GOVERNANCE) -> bytes:
+def payload(sequence: int) -> bytes:
     change = RegistryChange(CHAIN, "alpha", sequence, Height(9), Drain())
-    return sign_change(GOVERNANCE, change, signed_by)
+    return sign_change(GOVERNANCE, change, SignedBy.GOVERNANCE)
 
 
 class Log:
@@ -89,6 +96,28 @@ async def test_the_log_is_told_before_any_later_header() -> None:
     assert rig.log.told == [2, (2, 0), (2, 1), 4, 5, (5, 0)]
 
 
+async def test_the_log_is_told_of_what_keys_sign_for_themselves_and_of_vetoes() -> None:
+    rig = Rig()
+    own = RegistryChange(CHAIN, "alpha", 1, Height(9), RotateAttester(ATTESTER.public_key, NEW.public_key))
+    veto = RegistryChange(CHAIN, "alpha", 2, Height(9), Veto(1))
+    payloads = [
+        sign_change(ATTESTER, own, SignedBy.SUBJECT),
+        sign_change(GOVERNANCE, veto, SignedBy.GOVERNANCE),
+    ]
+    await rig.block(*payloads)
+    await rig.block()
+    judged = empty_log(GENESIS)
+    await rig.anchoring().anchor()
+    assert rig.log.told == [1, (1, 0), (1, 1), 2]
+    told = [each for each in rig.log.entries if isinstance(each, Registration)]
+    assert [each.payload for each in told] == payloads
+    # The log's own rules take all of it.
+    for entry in (genesis_entry(GENESIS), *map(encode_settlement_entry, rig.log.entries)):
+        done = step(judged, lambda _: None, read_candidate(entry))
+        assert done.appended == (entry,)
+        judged = done.log
+
+
 async def test_an_outage_delays_headers_behind_a_change_and_a_restart_goes_on_there() -> None:
     rig = Rig()
     await rig.block(payload(1))
@@ -107,7 +136,7 @@ async def test_an_outage_delays_headers_behind_a_change_and_a_restart_goes_on_th
 
 async def test_what_the_log_refuses_for_good_keeps_nothing_else_from_it() -> None:
     rig = Rig()
-    await rig.block(payload(1), payload(2, SignedBy.SUBJECT), payload(3))
+    await rig.block(payload(1), payload(2), payload(3))
     await rig.block()
 
     def refuse(entry: SettlementEntry) -> LockstepError | None:
@@ -117,4 +146,4 @@ async def test_what_the_log_refuses_for_good_keeps_nothing_else_from_it() -> Non
 
     rig.log.fail = refuse
     await rig.anchoring().anchor()
-    assert rig.log.told == [1, (1, 2), 2]
+    assert rig.log.told == [1, (1, 1), (1, 2), 2]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 
 from lockstep.attesters import AttesterSet
 from lockstep.commitment import Commitment, commitment_hash
@@ -9,6 +10,14 @@ from lockstep.errors import LockstepError
 from lockstep.genesis import RollupDefinition, Settlement, encode_genesis, parse_genesis
 from lockstep.hashing import ZERO_HASH
 from lockstep.header import Header, encode_header, header_hash, sign_header
+from lockstep.order import (
+    Entry,
+    NamespaceLeaf,
+    data_root,
+    encode_entry,
+    hash_entry,
+    namespace_leaves,
+)
 from lockstep.registry_entries import Action, RegistryChange, SignedBy, sign_change
 from lockstep.settlement_entries import (
     Evidence,
@@ -19,6 +28,7 @@ from lockstep.settlement_entries import (
     Registration,
     encode_proven_header,
     encode_settlement_entry,
+    registrations_of,
     sign_commitment,
 )
 from lockstep.settlement_log import (
@@ -34,7 +44,16 @@ from lockstep.settlement_log import (
 from lockstep.settlement_names import Found
 from lockstep.signing import SigningKey
 from lockstep.swap_entries import Attestation, AttestItem, RejectReason, Verdict, sign_attestation
-from lockstep.types import ChainId, HeaderHash, Height, RollupId, SwapId
+from lockstep.types import (
+    REGISTRY_NAMESPACE,
+    BundleId,
+    ChainId,
+    HeaderHash,
+    Height,
+    Namespace,
+    RollupId,
+    SwapId,
+)
 
 INTERVAL = 4
 ORIGIN = "test.example/settlement"
@@ -76,6 +95,10 @@ class Chain:
     """Chains of different forks have different headers."""
     sequencer: str = "sequencer"
     """Who signs."""
+    changes: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+    """By height, what is ordered in `_registry`."""
+    first_index: int = 0
+    """Place of the first of these in its block."""
     headers: list[bytes] = field(default_factory=list)
 
     def header(self, height: int) -> ProvenHeader:
@@ -94,6 +117,11 @@ class Chain:
         """Return the entry that anchors headers `first` to `last`."""
         entry = HeaderRange(Height(first), self.hash(first - 1), self.header(last))
         return encode_settlement_entry(entry)
+
+    def registration(self, height: int, number: int = 0) -> Registration:
+        """Return the registration of one of the changes in a block."""
+        entries = self._entries(height)
+        return registrations_of(self.header(height), leaves_of(entries), entries)[number]
 
     def commitment(
         self,
@@ -129,17 +157,33 @@ class Chain:
 
     def _next(self, parent: HeaderHash) -> Header:
         height = len(self.headers) + 1
+        entries = self._entries(height)
+        leaves = leaves_of(entries)
         return Header(
             chain=CHAIN,
             height=Height(height),
             parent_hash=parent,
             time_ms=1_000 + 100 * height,
-            data_root=bytes([self.fork]) * 32,
-            namespace_count=0,
-            bundle_count=0,
-            transaction_count=0,
-            payload_bytes=0,
+            data_root=data_root(leaves) if leaves else bytes([self.fork]) * 32,
+            namespace_count=len(leaves),
+            bundle_count=len(entries),
+            transaction_count=self.first_index + len(entries),
+            payload_bytes=sum(len(each.payload) for each in entries),
         )
+
+    def _entries(self, height: int) -> list[Entry]:
+        return [
+            Entry(index, index, 1, 30_000, BundleId(sha256(payload).digest()), payload)
+            for index, payload in enumerate(self.changes.get(height, ()), self.first_index)
+        ]
+
+
+def leaves_of(
+    entries: Sequence[Entry], namespace: Namespace = REGISTRY_NAMESPACE
+) -> tuple[NamespaceLeaf, ...]:
+    """Return the leaves of a block that has entries of one namespace only."""
+    hashes = [hash_entry(namespace, encode_entry(each)) for each in entries]
+    return namespace_leaves({namespace: hashes}) if entries else ()
 
 
 def rollup_of(name: str) -> str:
@@ -166,11 +210,13 @@ def registration(
     key: str = "governance",
     signed_by: SignedBy = SignedBy.GOVERNANCE,
     chain: ChainId = CHAIN,
+    sequencer: str = "sequencer",
 ) -> bytes:
-    """Return the entry that registers a change."""
+    """Return the entry that registers a change, ordered in a block of its own."""
     change = RegistryChange(chain, subject, sequence, Height(effective), action)
-    entry = sign_change(key_of(key), change, signed_by)
-    return encode_settlement_entry(Registration(Height(height), index, entry))
+    payload = sign_change(key_of(key), change, signed_by)
+    block = Chain(sequencer=sequencer, changes={height: [payload]}, first_index=index)
+    return encode_settlement_entry(block.registration(height))
 
 
 def attestation(

@@ -247,6 +247,7 @@ def forgeries() -> dict[str, Registration]:
     wide = replace(alone.header.header, namespace_count=2)
     return {
         "another block": replace(one, header=Chain(fork=1).header(2)),
+        "a block with other entries": replace(one, header=Chain(changes={2: payloads[1:]}).header(2)),
         "another place": replace(one, entry=replace(one.entry, index=2, first_index=2)),
         "another payload": replace(one, entry=replace(one.entry, payload=payloads[0])),
         "another leaf": replace(one, leaf_index=0),
@@ -272,6 +273,12 @@ def proven(header: Header) -> ProvenHeader:
 def test_what_proves_nothing_has_no_reading(what: str) -> None:
     with pytest.raises(Malformed):
         decode_settlement_entry(encode_settlement_entry(forgeries()[what]))
+
+
+def test_a_proof_is_no_longer_than_the_largest_block_needs() -> None:
+    long = encode_settlement_entry(forgeries()["a proof of many hashes"])
+    with pytest.raises(Malformed, match="allowed are 14"):
+        decode_settlement_entry(long)
 
 
 def test_no_bit_of_a_registration_can_be_another() -> None:
@@ -311,6 +318,15 @@ def test_it_does_not_matter_in_which_order_the_log_learns_of_changes() -> None:
         known.append(judged.log.registry.advanced(8))
     assert known == known[:1] * len(known)
     assert [since for since, _ in known[0].timeline] == [0, 4, 6]
+
+
+def test_a_change_is_judged_at_its_place_however_late_it_comes() -> None:
+    judged, chain = Judged(), Chain()
+    governance = registration(RotateKey(key_of("next").public_key), subject="governance", effective=6)
+    judged.give_all([governance, chain.range(1, 4), chain.range(5, 8)])
+    # The old key still counted in block 5, and no more in block 6.
+    refused(judged, attesters("b1", effective=12, height=6), Discontinuous)
+    judged.give_all([attesters("b1", effective=12, height=5)])
 
 
 def test_what_the_chain_ignored_is_forgotten_once_the_log_knows_why() -> None:

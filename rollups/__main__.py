@@ -1,8 +1,9 @@
 """`python -m rollups --config FILE.toml`: one node of one rollup."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from bridge.settlement.client import SettlementClient
@@ -52,23 +53,24 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
         storage = await stack.enter_async_context(open_storage(folder.path / "rollup.db"))
         node = await RollupNode.load(genesis, RollupId(settings.rollup), storage, attester=attester)
         order = await stack.enter_async_context(_order_client(settings.sequencer, node))
-        tasks: list[Coroutine[Any, Any, None]] = [node.run(order)]
+        # Called only once it serves: whatever fails before leaves no coroutine that was never awaited.
+        tasks: list[Callable[[], Coroutine[Any, Any, None]]] = [partial(node.run, order)]
         poster = None
         if settings.settlement is not None:
             log = await stack.enter_async_context(_settlement_client(settings.settlement, node))
             grace_ms = settings.settlement_grace_ms
-            tasks.append(LogComparison(node, log, attester=attester, grace_ms=grace_ms).run())
+            tasks.append(LogComparison(node, log, attester=attester, grace_ms=grace_ms).run)
             if key is not None:
                 poster = Poster(key, node, log)
-                tasks.append(poster.run())
+                tasks.append(poster.run)
         if settings.peers:
             peers = {
                 target: await stack.enter_async_context(_peer_client(target, node))
                 for target in settings.peers
             }
-            tasks.append(PeerComparison(node, peers).run())
+            tasks.append(PeerComparison(node, peers).run)
         if key is not None:
-            tasks.append(Attester(key, node, order).run())
+            tasks.append(Attester(key, node, order).run)
         service = RollupService(node, stopping, attester=attester, poster=poster)
         server = await stack.enter_async_context(
             serving(
@@ -79,7 +81,8 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
             )
         )
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(task) for task in (*tasks, _tell_health(node, server))]
+            tasks.append(partial(_tell_health, node, server))
+            running = [group.create_task(task()) for task in tasks]
             announce_ready(
                 {"address": server.address, "rollup": settings.rollup, "height": node.published.height}
             )

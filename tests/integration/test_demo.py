@@ -88,15 +88,14 @@ def test_one_that_is_stopped_leaves_nothing_behind(tmp_path: Path, number: signa
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if named := re.search(r"bridge: process (\d+)", line):
-                process.send_signal(number)
-                break
+        lines = iter(process.stdout.readline, "")
+        (bridge,) = next(filter(None, (re.search(r"bridge: process (\d+)", line) for line in lines))).groups()
+        process.send_signal(number)
         process.stdout.read()
     assert process.returncode == 1
     assert not any(tmp_path.iterdir())
     with pytest.raises(ProcessLookupError):
-        os.kill(int(named[1]), 0)
+        os.kill(int(bridge), 0)
 
 
 def test_help_tells_the_options_and_the_layout_of_the_file(tmp_path: Path) -> None:

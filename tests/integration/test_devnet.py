@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,17 @@ async def test_one_that_does_not_start_ends_all_and_is_named_with_its_log(tmp_pa
     await all_let_go(network)
 
 
+async def test_a_port_in_use_is_named_and_nothing_else_is_said(tmp_path: Path) -> None:
+    network = create_network(tmp_path / "network")
+    command = (sys.executable, "-P", "-m", "rollups", "--config", str(network.settings_file("beta-0")))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", network.ports["beta-0"]))
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 6
+    assert f"127.0.0.1:{network.ports['beta-0']} cannot be bound; stop the process that has it" in done.stderr
+    assert "never awaited" not in done.stderr
+
+
 @contextmanager
 def devnet_up(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """`lockstep devnet up`, once its table is shown."""
@@ -127,8 +139,8 @@ async def test_a_process_that_ends_by_itself_ends_the_command(tmp_path: Path) ->
 async def test_a_process_that_is_killed_is_started_again(tmp_path: Path) -> None:
     with devnet_up(tmp_path / "network") as process:
         assert process.stdout is not None
+        network = open_network(tmp_path / "network")
         for _ in range(2):
-            network = open_network(tmp_path / "network")
             killed = int((network.data_folder("alpha-0") / "lock").read_text())
             os.kill(killed, signal.SIGKILL)
             shown = [await asyncio.to_thread(process.stdout.readline) for _ in range(2)]

@@ -43,7 +43,7 @@ _pass_on(
     main,
     "bench",
     "deploy.benchmark.command",
-    "Measure how fast a network is here, beside the machine's limits.",
+    "Measure how fast a network is here.",
 )
 
 
@@ -80,7 +80,7 @@ def _service(name: str, module: str, what: str) -> click.Group:
     @group.command(
         name="run",
         context_settings=_PASS_ON,
-        help="Run it in the foreground: it logs to stderr, and stops on SIGTERM and Ctrl-C.",
+        help="Run it in the foreground. It logs to stderr, and stops on SIGTERM and Ctrl-C.",
     )
     @click.pass_context
     def run(context: click.Context) -> NoReturn:
@@ -94,7 +94,7 @@ _service("sequencer", "sequencer", "The ordering service.")
 _rollup = _service(
     "rollup",
     "rollups",
-    "A rollup node, an attester with a key, a replica without; and the registry of rollups.",
+    "A rollup node, and the registry of rollups.\n\nA node with a key is an attester, without it a replica.",
 )
 _service("settlement", "bridge.settlement", "The settlement log.")
 _service("bridge", "bridge", "The bridge coordinator.")
@@ -105,7 +105,7 @@ _pass_on(_rollup, "register", _REGISTRY, "Register a rollup on a running chain."
 _pass_on(_rollup, "rotate", _REGISTRY, "Replace attesters of a rollup, or the key of a role.")
 _pass_on(_rollup, "drain", _REGISTRY, "Let no new swap name a rollup.")
 _pass_on(_rollup, "leave", _REGISTRY, "End a rollup that has drained for a day of log time.")
-_pass_on(_rollup, "veto", _REGISTRY, "Withdraw a change that is pending, such as one that a thief signed.")
+_pass_on(_rollup, "veto", _REGISTRY, "Withdraw a change that is pending.")
 
 
 if __name__ == "__main__":

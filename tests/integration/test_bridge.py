@@ -14,6 +14,7 @@ import pytest
 import bridge.coordinator
 import bridge.senders
 from bridge.client import AbortReason, BridgeClient, RevealPolicy, SwapPhase
+from deploy.node.database import COMMIT_BEFORE
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
 from lockstep.errors import LockstepError
 from lockstep.order import Bundle, Transaction
@@ -131,12 +132,17 @@ POINTS = [
 ]
 
 
+def slow_disk(point: str) -> tuple[str, ...]:
+    """Let the receipt be there before the block that has the bundle is written down and ends its sending."""
+    return (f"{COMMIT_BEFORE}=delay(300)",) if point in bridge.senders.SENT.values() else ()
+
+
 @pytest.mark.parametrize("point", POINTS)
 async def test_killed_at_each_point(tmp_path: Path, point: str) -> None:
     scenario = scenario_of(point)
     async with network(tmp_path) as net:
         terms_bytes = net.new_terms(lock_within_ms=50_000)
-        environ = {FAILPOINTS_VARIABLE: f"{point}=kill"}
+        environ = {FAILPOINTS_VARIABLE: ";".join((f"{point}=kill", *slow_disk(point)))}
         async with net.bridge(environ) as process, net.client(process) as client:
             asking = asyncio.create_task(scenario(net, client, terms_bytes))
             assert await process.wait() == -signal.SIGKILL

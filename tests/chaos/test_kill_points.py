@@ -7,6 +7,7 @@ import pytest
 
 from bridge.client import SwapPhase
 from deploy.demonstration.market import OpenSwap
+from deploy.node.database import COMMIT_BEFORE
 from tests.chaos.arena import Arena, Arenas
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
@@ -18,6 +19,9 @@ BUNDLES = (
     ("second-attestation", 3),
     ("reveal", 4),
 )
+
+# So that a receipt is there before the block that has the bundle is written down, which ends the sending.
+SLOW_DISK = f"{COMMIT_BEFORE}=delay(300)"
 
 POINTS = (
     # Blocks, empty ones too: the first few pass until the swap is under way.
@@ -39,12 +43,12 @@ POINTS = (
     ("bridge", "bridge.accept.persisted=kill@1"),
     ("bridge", "bridge.accept.persisted=kill@2"),
     ("bridge", "bridge.bundle.before_send=kill@1"),
-    ("bridge", "bridge.bundle.sent=kill@1"),
+    ("bridge", f"bridge.bundle.sent=kill@1;{SLOW_DISK}"),
     ("bridge", "bridge.batch.before_commit=kill@4"),
     # Blocks with something for it: the opening's, then an attestation's.
     ("bridge", "bridge.block.persisted=kill@2"),
     ("bridge", "bridge.reveal.before_send=kill@1"),
-    ("bridge", "bridge.reveal.sent=kill@1"),
+    ("bridge", f"bridge.reveal.sent=kill@1;{SLOW_DISK}"),
     ("settlement", "settlement.append.committed=kill@1"),
     # The first checkpoint is made at the start.
     ("settlement", "settlement.checkpoint.stored=kill@2"),
@@ -56,7 +60,9 @@ REVIVAL_S_MAX = 30
 
 
 @pytest.mark.parametrize(
-    ("killed", "point"), POINTS, ids=[f"{killed}-{point.replace('=kill', '')}" for killed, point in POINTS]
+    ("killed", "point"),
+    POINTS,
+    ids=[f"{killed}-{point.partition(';')[0].replace('=kill', '')}" for killed, point in POINTS],
 )
 async def test_kill_at(arenas: Arenas, killed: str, point: str) -> None:
     async with arenas.case() as arena:

@@ -27,6 +27,7 @@ from rollups.poster import Poster
 from rollups.runtime import modules_of
 from rollups.state import amount_at
 from rollups.storage import StoredBlock
+from sequencer.client.messages import header_message
 
 SERVICE_NAME: Final = "lockstep.v1.Rollup"
 
@@ -302,13 +303,8 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
 
 def proven_commitment(block: StoredBlock, posted: bytes = b"") -> common_pb2.ProvenCommitment:
     """Return a commitment with its block's header as it travels."""
-    header = common_pb2.SignedHeader(
-        header=block.header.encoded,
-        proof_kind=common_pb2.HEADER_PROOF_KIND_SEQUENCER_SIGNATURE,
-        proof=block.header.proof,
-    )
     return common_pb2.ProvenCommitment(
-        commitment=encode_commitment(block.commitment), header=header, posted=posted
+        commitment=encode_commitment(block.commitment), header=header_message(block.header), posted=posted
     )
 
 

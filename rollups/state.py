@@ -42,11 +42,6 @@ class Changes:
     forgotten: tuple[int, ...]
     """Seconds whose ids are remembered no more, ascending."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing changed."""
-        return not (self.values or self.seen or self.forgotten)
-
 
 @dataclass(slots=True)
 class MemoryState:

@@ -10,6 +10,7 @@ from lockstep.errors import LockstepError, Malformed
 from lockstep.merkle import AppendTree
 from lockstep.order import is_rollup_id
 from lockstep.v1 import common_pb2, settlement_pb2
+from sequencer.client.messages import error_message
 
 ITEMS_MAX = 1_024
 """Entries of one message of a stream."""
@@ -42,15 +43,7 @@ def outcome_message(correlation_id: int, answer: int | LockstepError) -> settlem
     """Return what became of an item."""
     if isinstance(answer, int):
         return settlement_pb2.AppendOutcome(correlation_id=correlation_id, index=answer)
-    record = answer.to_record()
-    error = common_pb2.Error(
-        code=record.code,
-        message=record.message,
-        retryable=record.retryable,
-        retry_after_ms=record.retry_after_ms,
-        fields=record.fields,
-    )
-    return settlement_pb2.AppendOutcome(correlation_id=correlation_id, error=error)
+    return settlement_pb2.AppendOutcome(correlation_id=correlation_id, error=error_message(answer))
 
 
 def status_message(published: Published, public_key: bytes) -> settlement_pb2.SettlementGetStatusResponse:

@@ -7,7 +7,7 @@ log or executing the order again can tell.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,11 +36,9 @@ from lockstep.settlement_entries import (
     verify_commitment,
     verify_proven_header,
 )
-from lockstep.types import ChainId, Height, PublicKey, SwapId
+from lockstep.types import ChainId, PublicKey, SwapId
 from lockstep.v1 import common_pb2, rollup_pb2
-
-SequencerKey = Callable[[Height], PublicKey]
-"""Gives the key that signs the header at a height."""
+from sequencer.client.records import KeyAt
 
 _AMOUNT: Final = re.compile(r"0|[1-9][0-9]{0,38}")
 
@@ -124,7 +122,7 @@ class ReceiptsPart:
 
 
 def verified_commitment(
-    message: common_pb2.ProvenCommitment, *, genesis: Genesis, rollup: str, sequencer_key: SequencerKey
+    message: common_pb2.ProvenCommitment, *, genesis: Genesis, rollup: str, sequencer_key: KeyAt
 ) -> ProvenCommitment:
     """Return a commitment after checking it.
 
@@ -152,7 +150,7 @@ def verified_commitment(
 
 
 def verified_status(
-    message: rollup_pb2.RollupGetStatusResponse, *, genesis: Genesis, rollup: str, sequencer_key: SequencerKey
+    message: rollup_pb2.RollupGetStatusResponse, *, genesis: Genesis, rollup: str, sequencer_key: KeyAt
 ) -> RollupStatus:
     """Return a node's status; its commitment is checked, the rest is what the node says."""
     if message.chain_id != genesis.chain_id:

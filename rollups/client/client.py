@@ -32,7 +32,6 @@ from rollups.client.answers import (
     ReceiptsPart,
     RollupStatus,
     RollupSwap,
-    SequencerKey,
     read_receipts,
     verified_balances,
     verified_commitment,
@@ -41,6 +40,7 @@ from rollups.client.answers import (
     verified_status,
     verified_swap,
 )
+from sequencer.client.records import KeyAt
 
 TIMEOUT_MS: Final = 10_000
 """How long a call may take unless it is told otherwise."""
@@ -65,7 +65,7 @@ class RollupClient:
         rollup: str,
         settings: ClientSettings = DEFAULT_SETTINGS,
         *,
-        sequencer_key: SequencerKey | None = None,
+        sequencer_key: KeyAt | None = None,
     ) -> None:
         """Name the node at `target` (`host:port`).
 
@@ -238,7 +238,7 @@ class RollupClient:
         )
 
 
-def _always(key: PublicKey) -> SequencerKey:
+def _always(key: PublicKey) -> KeyAt:
     def at(_: Height) -> PublicKey:
         return key
 

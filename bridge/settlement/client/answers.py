@@ -5,7 +5,7 @@ returned from here is what a log with this checkpoint must have answered. Whethe
 seen before is the client's to find out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lockstep.checkpoint import Checkpoint
@@ -19,11 +19,8 @@ from lockstep.settlement_entries import (
     verify_commitment,
     verify_proven_header,
 )
-from lockstep.types import Height, PublicKey
 from lockstep.v1 import common_pb2, settlement_pb2
-
-SequencerKey = Callable[[Height], PublicKey]
-"""Gives the key that signs the header at a height."""
+from sequencer.client.records import KeyAt
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def verified_anchor(
     rollup: str | None,
     checkpoint: Checkpoint,
     genesis: Genesis,
-    sequencer_key: SequencerKey,
+    sequencer_key: KeyAt,
 ) -> Anchor:
     """Return the anchor that was asked for.
 

@@ -15,7 +15,6 @@ import grpc
 
 from bridge.settlement.client.answers import (
     Anchor,
-    SequencerKey,
     SettlementStatus,
     extended,
     frontier_after,
@@ -32,6 +31,7 @@ from lockstep.settlement_log import read_candidate, says_the_same
 from lockstep.signing import verify_raw
 from lockstep.types import PublicKey
 from lockstep.v1 import settlement_pb2, settlement_pb2_grpc
+from sequencer.client.records import KeyAt
 
 CALL_TIMEOUT_MS: Final = 10_000
 """How long a call may take, repetitions included, unless told otherwise."""
@@ -58,7 +58,7 @@ class SettlementClient:
         *,
         seen: Checkpoint | None = None,
         log_key: Callable[[], PublicKey] | None = None,
-        sequencer_key: SequencerKey | None = None,
+        sequencer_key: KeyAt | None = None,
     ) -> None:
         """Talk to `target` (`host:port`) about the chain of `genesis`.
 
@@ -74,7 +74,7 @@ class SettlementClient:
         self._log_key = log_key or (lambda: genesis.settlement.public_key)
         self._verifier = NoteVerifier(origin, self._log_key())
         self._outgoing: NoteVerifier | None = None
-        self._sequencer_key: SequencerKey = sequencer_key or (lambda _height: genesis.sequencer)
+        self._sequencer_key: KeyAt = sequencer_key or (lambda _height: genesis.sequencer)
         self._seen = seen or Checkpoint(origin, 0, EMPTY_ROOT)
         self._advancing = asyncio.Lock()
         self._peer = f"the settlement log at {target}"

@@ -38,7 +38,7 @@ NODE_OF: Final[Mapping[RollupId, str]] = {ALPHA: "alpha-0", BETA: "beta-0"}
 
 _ENTRY_BYTES: Final = 250
 _BLOCK_BYTES: Final = 400
-_GENESIS_ASSETS: Final = {str(rollup): asset for rollup, asset in ASSET_OF.items()}
+_GENESIS_ASSETS: Final = {str(rollup): ASSET_OF[rollup] for rollup in NODE_OF}
 
 
 @dataclass(frozen=True, slots=True)

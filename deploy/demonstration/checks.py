@@ -14,7 +14,7 @@ from deploy.devnet.audit import (
     verify_same_state,
     verify_whole,
 )
-from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS
+from deploy.devnet.network import ASSET_OF, BETA, FUNDS, supply_of
 from lockstep.types import RollupId
 
 Check = Callable[[], Awaitable[str]]
@@ -62,10 +62,10 @@ class Checks:
         """Return every check and what it is called."""
         return (
             *(
-                (f"{ASSET_OF[rollup]} on {rollup} is conserved", self._conserved(rollup))
-                for rollup in (ALPHA, BETA)
+                (f"{asset} on {rollup} is conserved", self._conserved(rollup))
+                for rollup, asset in ASSET_OF.items()
             ),
-            ("every swap happened on both rollups or on neither", self._both_or_neither),
+            ("every swap happened on all its rollups or on none", self._all_or_none),
             (f"{self._victim}, which was killed, has the state of its replica", self._same_state),
             ("the settlement log verifies and has it all", self._log),
         )
@@ -73,7 +73,7 @@ class Checks:
     def _conserved(self, rollup: RollupId) -> Check:
         async def check() -> str:
             held = await self._held(rollup)
-            supply = sum(funds.get(rollup, 0) for funds in FUNDS.values())
+            supply = supply_of(rollup)
             verify_conserved(held, supply=supply)
             if held.escrow:
                 raise PromiseBroken(f"{in_units(held.escrow)} {held.asset} is still in escrow")
@@ -111,11 +111,12 @@ class Checks:
                 found = in_units(held.balances[trader.account])
                 raise PromiseBroken(f"{name} has {found} {held.asset} and should have {in_units(wanted)}")
 
-    async def _both_or_neither(self) -> str:
-        nodes = self._clients.nodes
+    async def _all_or_none(self) -> str:
         for beta in (self._node_of[BETA], self._victim):
+            names = {**self._node_of, BETA: beta}
+            nodes = {rollup: self._clients.nodes[name] for rollup, name in names.items()}
             for swap in self._swaps:
-                await verify_whole(swap, {ALPHA: nodes[self._node_of[ALPHA]], BETA: nodes[beta]})
+                await verify_whole(swap, nodes)
         return f"receipts of all legs agree with all {len(self._swaps)} decisions, on every node"
 
     async def _same_state(self) -> str:

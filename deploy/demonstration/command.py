@@ -42,7 +42,7 @@ _EXPECTED = (DevnetFailed, LockstepError, ProcessFailure, PromiseBroken, Timeout
 def demo(json_file: Path | None, *, keep: bool) -> None:
     """Run five swaps between two rollups, kill a rollup in the last, and check what is left.
 
-    Starts a settlement log, a sequencer, the rollups alpha and beta, a replica of beta and a bridge
+    Starts a settlement log, a sequencer, the rollups alpha, beta and gamma, a replica of beta and a bridge
     coordinator, each a process of its own on a loopback port, and stops them at the end. Takes less than a
     minute.
 
@@ -90,7 +90,7 @@ def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
 async def _run(folder: Path, report: Report, narrator: Narrator) -> None:
     network = create_network(folder)
     report.chain_id = network.genesis.chain_id
-    narrator.chapter("A network of six processes")
+    narrator.chapter("A network of seven processes")
     async with running(network, say=narrator.waiting) as devnet, connected(network) as clients:
         for name, port in network.ports.items():
             narrator.line(f"{name}: process {devnet.pid(name)}, port {port}")

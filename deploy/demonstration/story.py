@@ -14,14 +14,14 @@ from deploy.demonstration.narrator import Narrator
 from deploy.demonstration.report import Movement, Report, SwapResult, TransferResult, in_units
 from deploy.devnet.audit import PromiseBroken, verify_same_state, verify_whole
 from deploy.devnet.launcher import Devnet
-from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS
+from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS, GAMMA
 from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
 from lockstep.order import Bundle, Transaction
 from lockstep.receipts import ReceiptCode
 from lockstep.transactions import decode_transaction
 from lockstep.types import Namespace, RollupId
 
-NODE_OF: Final = {ALPHA: "alpha-0", BETA: "beta-1"}
+NODE_OF: Final = {ALPHA: "alpha-0", BETA: "beta-1", GAMMA: "gamma-0"}
 """Whom the story asks about a rollup: for beta the replica, since the other node dies."""
 
 VICTIM: Final = "beta-0"

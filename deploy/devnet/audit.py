@@ -1,6 +1,6 @@
 """Whether a network kept its promises, from proofs and not from what its processes say.
 
-Owns the four promises of a devnet: value is conserved, every swap ended the same way on both rollups, two
+Owns the four promises of a devnet: value is conserved, every swap ended the same way on all its rollups, two
 nodes of one rollup have one state, and the settlement log is what its checkpoint signs. Reads only. A promise
 that was not kept is `PromiseBroken`.
 """

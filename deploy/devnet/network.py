@@ -4,6 +4,7 @@ Owns what a devnet consists of and how that lies on disk; starts nothing. Ports 
 the settings files, so that a process that was restarted is found where it was.
 
     FOLDER/genesis.json
+    FOLDER/network.toml             where everything is, for the command line
     FOLDER/keys/NAME.pem            the keys of roles, attesters and traders
     FOLDER/settings/PROCESS.toml    what each process is started with
     FOLDER/data/PROCESS/            what it stores
@@ -42,6 +43,7 @@ from lockstep.types import PublicKey, RollupId
 
 ALPHA: Final = RollupId("alpha")
 BETA: Final = RollupId("beta")
+GAMMA: Final = RollupId("gamma")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +68,23 @@ PROCESSES: Final = (
     ProcessKind("alpha-0", "rollups", stage=2, rollup=ALPHA, is_attester=True),
     ProcessKind("beta-0", "rollups", stage=2, rollup=BETA, is_attester=True),
     ProcessKind("beta-1", "rollups", stage=2, rollup=BETA),
+    ProcessKind("gamma-0", "rollups", stage=2, rollup=GAMMA, is_attester=True),
     ProcessKind("bridge", "bridge", stage=2),
 )
 """All processes, in the order in which they are started; they are stopped in reverse."""
 
 PROCESS_NAMES: Final = tuple(kind.name for kind in PROCESSES)
 
-ASSET_OF: Final[Mapping[RollupId, str]] = {ALPHA: "gold", BETA: "silver"}
+ASSET_OF: Final[Mapping[RollupId, str]] = {ALPHA: "gold", BETA: "silver", GAMMA: "copper"}
 """The asset of each rollup."""
 
+NODES_OF: Final[Mapping[RollupId, tuple[str, ...]]] = {
+    rollup: tuple(kind.name for kind in PROCESSES if kind.rollup == rollup) for rollup in ASSET_OF
+}
+"""The nodes of each rollup; the first is its attester."""
+
 DECIMALS: Final = 2
-"""Digits behind the point in which people write amounts of either asset."""
+"""Digits behind the point in which people write amounts of each asset."""
 
 FAUCET_MAX: Final = 100_000_00
 """Base units that anybody may create at once."""
@@ -84,9 +92,10 @@ FAUCET_MAX: Final = 100_000_00
 FUNDS: Final[Mapping[str, Mapping[RollupId, int]]] = {
     "alice": {ALPHA: 10_000_00, BETA: 100_00},
     "bob": {ALPHA: 100_00, BETA: 50_000_00},
-    "carol": {ALPHA: 500_00},
+    "carol": {ALPHA: 500_00, GAMMA: 80_000_00},
 }
-"""The traders, and what they have from the start in base units."""
+"""The traders, and what they have from the start in base units. Carol has no silver: somebody must be without
+what a swap wants."""
 
 ANCHOR_INTERVAL_BLOCKS: Final = 8
 """Blocks between posted commitments: few, so that a person sees them anchored."""
@@ -154,6 +163,7 @@ def create_network(folder: Path) -> Network:
     ports = _free_ports(PROCESS_NAMES)
     for kind in PROCESSES:
         _settings_file(folder, kind.name).write_text(_settings_of(kind, ports), encoding="utf-8")
+    (folder / "network.toml").write_text(_network_file_of(ports), encoding="utf-8")
     # What makes the folder a network comes last: without it, nothing was made.
     write_atomically(folder / "genesis.json", _genesis_of(keys))
     return open_network(folder)
@@ -174,6 +184,11 @@ def open_network(folder: Path) -> Network:
 def is_network(folder: Path) -> bool:
     """Answer whether a folder holds a network."""
     return (folder / "genesis.json").exists()
+
+
+def supply_of(rollup: RollupId) -> int:
+    """Return the base units of a rollup's asset that there are from the start."""
+    return sum(funds.get(rollup, 0) for funds in FUNDS.values())
 
 
 def _key_file(folder: Path, name: str) -> Path:
@@ -224,7 +239,7 @@ def _rollup_of(rollup: RollupId, keys: Mapping[str, PublicKey]) -> RollupDefinit
 
 def _settings_of(kind: ProcessKind, ports: Mapping[str, int]) -> str:
     """Return a process's settings; paths in them are relative to their own folder."""
-    address = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    address = _addresses(ports)
     fields: dict[str, object] = {"data": f"../data/{kind.name}", "genesis": "../genesis.json"}
     if kind.name in ("sequencer", "settlement") or kind.is_attester:
         fields["key"] = f"../keys/{kind.name}.pem"
@@ -238,8 +253,33 @@ def _settings_of(kind: ProcessKind, ports: Mapping[str, int]) -> str:
         fields["settlement"] = address["settlement"]
     tables: dict[str, dict[str, object]] = {"server": {"port": ports[kind.name]}, "logs": {"format": "json"}}
     if kind.name == "bridge":
-        tables["rollups"] = {ALPHA: address["alpha-0"], BETA: address["beta-0"]}
-    # JSON's texts and numbers are TOML's as well.
+        tables["rollups"] = {rollup: address[nodes[0]] for rollup, nodes in NODES_OF.items()}
+    return _toml(fields, tables)
+
+
+def _network_file_of(ports: Mapping[str, int]) -> str:
+    """Return what the command line reads; paths in it are relative to its own folder."""
+    address = _addresses(ports)
+    fields: dict[str, object] = {
+        "genesis": "genesis.json",
+        "sequencer": address["sequencer"],
+        "bridges": [address["bridge"]],
+        "settlement": address["settlement"],
+        "keys": "keys",
+        "wallet": "wallet",
+    }
+    rollups: dict[str, object] = {
+        rollup: [address[node] for node in nodes] for rollup, nodes in NODES_OF.items()
+    }
+    return _toml(fields, {"rollups": rollups})
+
+
+def _addresses(ports: Mapping[str, int]) -> Mapping[str, str]:
+    return {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+
+
+def _toml(fields: Mapping[str, object], tables: Mapping[str, Mapping[str, object]]) -> str:
+    """Return a TOML document; JSON's texts, numbers and lists are TOML's as well."""
     lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     for table, values in tables.items():
         lines += ["", f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]

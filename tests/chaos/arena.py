@@ -16,7 +16,16 @@ from deploy.demonstration.market import Deal, Market, OpenSwap
 from deploy.devnet.audit import holdings, verify_conserved, verify_log, verify_same_state, verify_whole
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
-from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS, PROCESS_NAMES, create_network
+from deploy.devnet.network import (
+    ALPHA,
+    ASSET_OF,
+    BETA,
+    FUNDS,
+    NODES_OF,
+    PROCESS_NAMES,
+    create_network,
+    supply_of,
+)
 from lockstep.errors import UselessEntry
 from lockstep.header import Tip, header_hash, tip_of
 from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
@@ -30,7 +39,7 @@ from sequencer.client import Ordered
 KILLED = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
 """Who is killed; the replica of beta is what they are measured by."""
 
-ATTESTER_OF = {ALPHA: "alpha-0", BETA: "beta-0"}
+ATTESTER_OF = {rollup: nodes[0] for rollup, nodes in NODES_OF.items()}
 REPLICA = "beta-1"
 
 LOG_LINES = 8
@@ -199,31 +208,37 @@ class Arena:
     async def _verify_swap(self, view: SwapView) -> None:
         """Both legs ended as the order decided, on every node."""
         for beta in (ATTESTER_OF[BETA], REPLICA):
-            nodes = {ALPHA: self.clients.nodes[ATTESTER_OF[ALPHA]], BETA: self.clients.nodes[beta]}
+            names = {**ATTESTER_OF, BETA: beta}
+            nodes = {rollup: self.clients.nodes[name] for rollup, name in names.items()}
             receipts = await verify_whole(view, nodes)
             assert all(receipts), "both legs were locked, so both were settled"
 
     async def _verify_value(self, height: int) -> None:
         """Every unit is where it must be, on every node."""
-        for rollup, leg, node in ((ALPHA, 0, "alpha-0"), (BETA, 1, "beta-0"), (BETA, 1, REPLICA)):
+        for rollup, node in ((rollup, node) for rollup, nodes in NODES_OF.items() for node in nodes):
             held = await holdings(
                 self.clients.nodes[node],
                 rollup,
                 ASSET_OF[rollup],
                 accounts=[trader.account for trader in self.market.traders.values()],
-                swaps={swap.swap_id: leg for swap in self.swaps},
+                swaps={
+                    swap.swap_id: leg
+                    for swap in self.swaps
+                    for leg, terms in enumerate(swap.terms.legs)
+                    if terms.rollup == rollup
+                },
                 min_height=height,
             )
-            verify_conserved(held, supply=sum(funds.get(rollup, 0) for funds in FUNDS.values()))
+            verify_conserved(held, supply=supply_of(rollup))
             found = {self.market.name_of(account): amount for account, amount in held.balances.items()}
             assert found == {name: self.balances[name, rollup] for name in found}
 
     async def _verify_states(self, height: int) -> None:
-        """Beta is what its replica is, and both rollups have the same register."""
+        """Beta is what its replica is, and all rollups have the same register."""
         nodes = self.clients.nodes
         await verify_same_state(nodes["beta-0"], nodes[REPLICA], min_height=height)
-        alpha, beta = await nodes["alpha-0"].commitment(height), await nodes["beta-0"].commitment(height)
-        assert alpha.register_root == beta.register_root
+        commitments = [await nodes[name].commitment(height) for name in ATTESTER_OF.values()]
+        assert len({commitment.register_root for commitment in commitments}) == 1
 
 
 class Arenas:

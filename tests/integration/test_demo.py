@@ -53,7 +53,8 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
     assert {check["name"]: check["ok"] for check in found["checks"]} == {
         "gold on alpha is conserved": True,
         "silver on beta is conserved": True,
-        "every swap happened on both rollups or on neither": True,
+        "copper on gamma is conserved": True,
+        "every swap happened on all its rollups or on none": True,
         "beta-0, which was killed, has the state of its replica": True,
         "the settlement log verifies and has it all": True,
     }

@@ -1,11 +1,12 @@
 """A devnet's folder: what is in it, that it is read back, and what is refused."""
 
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from deploy.devnet.network import PROCESSES, create_network, is_network, open_network
+from deploy.devnet.network import NODES_OF, PROCESSES, create_network, is_network, open_network
 from deploy.node.failures import SettingsInvalid
 
 
@@ -63,3 +64,16 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsInvalid, match="cannot be made: Not a directory; name a folder"):
         create_network(tmp_path / "file" / "network")
+
+
+def test_the_network_file_names_files_of_the_folder_and_every_process(tmp_path: Path) -> None:
+    made = create_network(tmp_path / "network")
+    found = tomllib.loads((made.folder / "network.toml").read_text())
+    assert (made.folder / found["genesis"]).is_file()
+    assert (made.folder / found["keys"] / "alice.pem").is_file()
+    assert found["rollups"] == {
+        rollup: [made.address(node) for node in nodes] for rollup, nodes in NODES_OF.items()
+    }
+    nodes = chain.from_iterable(found["rollups"].values())
+    named = [found["sequencer"], found["settlement"], *found["bridges"], *nodes]
+    assert sorted(named) == sorted(map(made.address, made.ports))

@@ -152,9 +152,9 @@ async def _(world: World) -> object:
     return await propose(world, await world.new_terms(expires_ms=far_ms))
 
 
-@on_propose("UNKNOWN_NAMESPACE", "a leg on a rollup that is not registered", says="'gamma'", judge=REQUESTS)
+@on_propose("UNKNOWN_NAMESPACE", "a leg on a rollup that is not registered", says="'delta'", judge=REQUESTS)
 async def _(world: World) -> object:
-    return await propose(world, await world.new_leg(rollup=RollupId("gamma")))
+    return await propose(world, await world.new_leg(rollup=RollupId("delta")))
 
 
 @on_propose("CONFLICT", "a used idempotency key with other terms", says="idempotency key", judge=CALLS)

@@ -98,14 +98,14 @@ async def _(world: World) -> object:
     return await submit(world, ("Alpha", b"x"))
 
 
-@on_submit("UNKNOWN_NAMESPACE", "a rollup that is not registered", says="'gamma'")
+@on_submit("UNKNOWN_NAMESPACE", "a rollup that is not registered", says="'delta'")
 async def _(world: World) -> object:
-    return await submit(world, ("gamma", b"x"))
+    return await submit(world, ("delta", b"x"))
 
 
-@on_submit("UNKNOWN_NAMESPACE", "a good transaction beside one for a wrong rollup", says="'gamma'")
+@on_submit("UNKNOWN_NAMESPACE", "a good transaction beside one for a wrong rollup", says="'delta'")
 async def _(world: World) -> object:
-    return await submit(world, ("alpha", b"x"), ("gamma", b"x"))
+    return await submit(world, ("alpha", b"x"), ("delta", b"x"))
 
 
 @on_submit("MALFORMED", "no window", says="valid_until_ms")
@@ -207,9 +207,9 @@ async def _(world: World) -> object:
     return await submit_open(world, await world.new_leg(kind=LegKind.BURN))
 
 
-@on_useless("an Open with a leg on a rollup that is not registered", says="gamma")
+@on_useless("an Open with a leg on a rollup that is not registered", says="delta")
 async def _(world: World) -> object:
-    return await submit_open(world, await world.new_leg(rollup=RollupId("gamma")))
+    return await submit_open(world, await world.new_leg(rollup=RollupId("delta")))
 
 
 @on_useless("a Reveal of an unknown swap", says="no such swap")
@@ -385,11 +385,11 @@ STREAM = "Sequencer.SubmitStream"
     STREAM,
     "UNKNOWN_NAMESPACE",
     "an item for a wrong rollup, answered in-band",
-    says="'gamma'",
+    says="'delta'",
     judge=ADMISSION,
 )
 async def _(world: World) -> object:
-    bad = [await bundle_message(world, ("gamma", b"x")), await bundle_message(world, ("alpha", b""))]
+    bad = [await bundle_message(world, ("delta", b"x")), await bundle_message(world, ("alpha", b""))]
     items = [sequencer_pb2.Submission(correlation_id=n, bundle=each) for n, each in enumerate(bad)]
     request = sequencer_pb2.SubmitStreamRequest(submissions=items)
     outcomes = await through(world.sequencer.SubmitStream, [request], 2)

@@ -176,10 +176,10 @@ async def _(world: World) -> object:
     return await append(world, sign_commitment(key, await said(world, attester=key.public_key)))
 
 
-@on_append("UNKNOWN_KEY", "a commitment of a rollup that is not registered", says="commitment of gamma")
+@on_append("UNKNOWN_KEY", "a commitment of a rollup that is not registered", says="commitment of delta")
 async def _(world: World) -> object:
-    gamma = await lied(world, rollup=RollupId("gamma"))
-    return await append(world, sign_commitment(world.keys["alpha-0"], await said(world, commitment=gamma)))
+    delta = await lied(world, rollup=RollupId("delta"))
+    return await append(world, sign_commitment(world.keys["alpha-0"], await said(world, commitment=delta)))
 
 
 @on_append("BAD_SIGNATURE", "a commitment under another's signature", says="commitment")
@@ -358,9 +358,9 @@ async def _(world: World) -> object:
     return await anchor(world, 1, "Alpha")
 
 
-@on_anchor("NOT_FOUND", "a rollup that is not registered", says="gamma")
+@on_anchor("NOT_FOUND", "a rollup that is not registered", says="delta")
 async def _(world: World) -> object:
-    return await anchor(world, 1, "gamma")
+    return await anchor(world, 1, "delta")
 
 
 @on_anchor("NOT_YET", "a height that is not anchored yet", says="newest")

@@ -17,7 +17,7 @@ from bridge.client import SwapPhase, SwapView, Trader
 from deploy.demonstration.market import Deal, Market
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
-from deploy.devnet.network import ALPHA, BETA, FUNDS, Network, create_network
+from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS, Network, create_network
 from deploy.node.chain_files import load_key
 from lockstep import terms as terms_layout
 from lockstep.header import header_hash
@@ -289,10 +289,10 @@ async def _quiet(clients: Clients, decided: SwapView) -> None:
     async def look() -> bool | None:
         status = await clients.settlement.status()
         heights = [each.height for each in status.rollups.values()]
-        done = len(heights) == len(NODES) and min(heights) >= decided.decided_height
+        done = len(heights) == len(ASSET_OF) and min(heights) >= decided.decided_height
         return True if done else None
 
-    await until(look, "both rollups to anchor the swaps")
+    await until(look, "all rollups to anchor the swaps")
 
 
 async def balances(market: Market) -> dict[tuple[str, str], int]:

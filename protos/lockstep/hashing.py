@@ -34,6 +34,7 @@ SIGN_ATTESTATION: Final = tag("sign-attestation")
 SIGN_CANCEL: Final = tag("sign-cancel")
 SIGN_REGISTRY: Final = tag("sign-registry")
 SIGN_COMMITMENT: Final = tag("sign-commitment")
+SIGN_QUOTE: Final = tag("sign-quote")
 
 
 def tagged_hash(tagged: bytes, body: bytes) -> bytes:

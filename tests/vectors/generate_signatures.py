@@ -40,6 +40,7 @@ SIGNATURE_KINDS: Final = (
     "sign-cancel",
     "sign-registry",
     "sign-commitment",
+    "sign-quote",
 )
 
 TORSION: Final = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"

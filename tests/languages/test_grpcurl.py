@@ -131,7 +131,7 @@ async def test_an_error_says_what_to_do_to_a_program(network: Network) -> None:
 
 
 async def test_an_error_that_lasts_says_so(network: Network) -> None:
-    transaction = {"namespace": "gamma", "payload": base64_of(b"x")}
+    transaction = {"namespace": "delta", "payload": base64_of(b"x")}
     request = {"bundle": {"transactions": [transaction], "valid_until_ms": "1"}}
     assert await refusal(network.address("sequencer"), "lockstep.v1.Sequencer/Submit", request) == (
         3,
@@ -139,7 +139,7 @@ async def test_an_error_that_lasts_says_so(network: Network) -> None:
             "ErrorInfo": {
                 "reason": "UNKNOWN_NAMESPACE",
                 "domain": "lockstep",
-                "metadata": {"namespace": "gamma"},
+                "metadata": {"namespace": "delta"},
             }
         },
     )

@@ -928,9 +928,9 @@ class RequestQuotesRequest(_message.Message):
     GET_AMOUNT_FIELD_NUMBER: _builtins.int
     WAIT_MS_FIELD_NUMBER: _builtins.int
     give_amount: _builtins.str
-    """Base units to give; empty if `get_amount` is set."""
+    """Base units to give, in decimal; empty if `get_amount` is set."""
     get_amount: _builtins.str
-    """Base units to get; empty if `give_amount` is set."""
+    """Base units to get, in decimal; empty if `give_amount` is set."""
     wait_ms: _builtins.int
     """How long to wait for makers, in milliseconds of real time, 1..5,000; 0: 500."""
     @_builtins.property
@@ -939,7 +939,7 @@ class RequestQuotesRequest(_message.Message):
 
     @_builtins.property
     def get(self) -> Global___AssetName:
-        """Rollup and asset that the taker gets."""
+        """Rollup and asset that the taker gets; another one."""
 
     def __init__(
         self,
@@ -969,7 +969,7 @@ class AssetName(_message.Message):
     rollup: _builtins.str
     """The rollup."""
     asset: _builtins.str
-    """The asset's name there."""
+    """The asset's name there, 1..32 bytes."""
     def __init__(
         self,
         *,
@@ -992,13 +992,17 @@ class RequestQuotesResponse(_message.Message):
 
     QUOTES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def quotes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Quote]:
-        """Best first. Not deterministic."""
+    def quotes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Signed quotes (section 6), at least one. Best first: the most to get or, if `get_amount` was asked, the least to
+        give; among these the smallest premium, then the first to come. Each is of the pair and amount that were asked, has
+        its maker's signature, and had not expired. A quote binds nobody: what binds is the lock that its maker signs.
+        Not deterministic.
+        """
 
     def __init__(
         self,
         *,
-        quotes: _abc.Iterable[Global___Quote] | None = ...,
+        quotes: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1007,48 +1011,6 @@ class RequestQuotesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestQuotesResponse: _TypeAlias = RequestQuotesResponse  # noqa: Y015
-
-@_typing.final
-class Quote(_message.Message):
-    """A maker's offer. Binding only once its lock is signed."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    QUOTE_ID_FIELD_NUMBER: _builtins.int
-    MAKER_FIELD_NUMBER: _builtins.int
-    GIVE_AMOUNT_FIELD_NUMBER: _builtins.int
-    GET_AMOUNT_FIELD_NUMBER: _builtins.int
-    PREMIUM_AMOUNT_FIELD_NUMBER: _builtins.int
-    VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
-    quote_id: _builtins.bytes
-    """The maker's name for it, 1..64 bytes."""
-    maker: _builtins.bytes
-    """The maker's account."""
-    give_amount: _builtins.str
-    """Base units that the taker gives."""
-    get_amount: _builtins.str
-    """Base units that the taker gets."""
-    premium_amount: _builtins.str
-    """Base units of `give` that the taker is asked to pay if it does not reveal; "0": none."""
-    valid_until_ms: _builtins.int
-    """Log time until which the maker means to honour it."""
-    def __init__(
-        self,
-        *,
-        quote_id: _builtins.bytes = ...,
-        maker: _builtins.bytes = ...,
-        give_amount: _builtins.str = ...,
-        get_amount: _builtins.str = ...,
-        premium_amount: _builtins.str = ...,
-        valid_until_ms: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["get_amount", b"get_amount", "give_amount", b"give_amount", "maker", b"maker", "premium_amount", b"premium_amount", "quote_id", b"quote_id", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Quote: _TypeAlias = Quote  # noqa: Y015
 
 @_typing.final
 class MakeQuotesRequest(_message.Message):
@@ -1060,7 +1022,7 @@ class MakeQuotesRequest(_message.Message):
     QUOTE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___MakerHello:
-        """The first message: which pairs it makes."""
+        """The first message, and only the first: which pairs it makes."""
 
     @_builtins.property
     def quote(self) -> Global___MakerQuote:
@@ -1091,10 +1053,10 @@ class MakerHello(_message.Message):
     MAKER_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     maker: _builtins.bytes
-    """The maker's account."""
+    """The maker's account, 32 bytes: the key that signs its quotes. Taken as it is said."""
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pair]:
-        """The pairs, at most 256."""
+        """The pairs, 1..256, each once."""
 
     def __init__(
         self,
@@ -1124,7 +1086,7 @@ class Pair(_message.Message):
 
     @_builtins.property
     def get(self) -> Global___AssetName:
-        """What the taker gets."""
+        """What the taker gets; another one."""
 
     def __init__(
         self,
@@ -1142,7 +1104,7 @@ Global___Pair: _TypeAlias = Pair  # noqa: Y015
 
 @_typing.final
 class MakerQuote(_message.Message):
-    """A maker's answer to a request."""
+    """A maker's answer to a request. Only the first to a request counts, and only before the taker is answered."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1150,17 +1112,15 @@ class MakerQuote(_message.Message):
     QUOTE_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
     """As in the request."""
-    @_builtins.property
-    def quote(self) -> Global___Quote:
-        """The offer; absent if it makes none."""
-
+    quote: _builtins.bytes
+    """A signed quote (section 6) of the request's pair and amount; empty if it offers none."""
     def __init__(
         self,
         *,
         correlation_id: _builtins.int = ...,
-        quote: Global___Quote | None = ...,
+        quote: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["quote", b"quote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "quote", b"quote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -1175,26 +1135,87 @@ class MakeQuotesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
-    REQUEST_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
-    """To be repeated in the answer."""
+    """Of the request; 0 in `ready`."""
     @_builtins.property
-    def request(self) -> Global___RequestQuotesRequest:
-        """What a taker asks for."""
+    def ready(self) -> Global___MakerReady:
+        """The first message: the hello was taken, and requests may come."""
+
+    @_builtins.property
+    def asked(self) -> Global___QuoteAsked:
+        """Somebody asks; to be answered before `wait_ms` is over."""
+
+    @_builtins.property
+    def error(self) -> _common_pb2.Error:
+        """An answer to this request was not passed on: MALFORMED, WRONG_CHAIN, BAD_SIGNATURE, EXPIRED, TOO_FAR_AHEAD, or
+        NOT_FOUND for one that was not asked, was answered already, or comes too late.
+        """
 
     def __init__(
         self,
         *,
         correlation_id: _builtins.int = ...,
-        request: Global___RequestQuotesRequest | None = ...,
+        ready: Global___MakerReady | None = ...,
+        asked: Global___QuoteAsked | None = ...,
+        error: _common_pb2.Error | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "error", b"error", "ready", b"ready", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation_id", b"correlation_id", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "correlation_id", b"correlation_id", "error", b"error", "ready", b"ready", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_response: _TypeAlias = _typing.Literal["ready", "asked", "error"]  # noqa: Y015
+    _WhichOneofArgType_response: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_response) -> _WhichOneofReturnType_response | None: ...
+
+Global___MakeQuotesResponse: _TypeAlias = MakeQuotesResponse  # noqa: Y015
+
+@_typing.final
+class MakerReady(_message.Message):
+    """Says that a maker is connected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MakeQuotesResponse: _TypeAlias = MakeQuotesResponse  # noqa: Y015
+Global___MakerReady: _TypeAlias = MakerReady  # noqa: Y015
+
+@_typing.final
+class QuoteAsked(_message.Message):
+    """A taker's request, as a maker sees it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    time_ms: _builtins.int
+    """Log time of the last block that the coordinator has followed. Not deterministic."""
+    @_builtins.property
+    def request(self) -> Global___RequestQuotesRequest:
+        """What is asked; `wait_ms` is set."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___RequestQuotesRequest | None = ...,
+        time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuoteAsked: _TypeAlias = QuoteAsked  # noqa: Y015
 
 @_typing.final
 class BridgeGetStatusRequest(_message.Message):
@@ -1227,6 +1248,7 @@ class BridgeGetStatusResponse(_message.Message):
     OPEN_SWAPS_FIELD_NUMBER: _builtins.int
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     NEXT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    MAKERS_FIELD_NUMBER: _builtins.int
     chain_id: _builtins.bytes
     """The chain."""
     software_version: _builtins.str
@@ -1243,6 +1265,8 @@ class BridgeGetStatusResponse(_message.Message):
     """The first sequence number that WatchSwaps still has. Not deterministic."""
     next_sequence: _builtins.int
     """The sequence number that the next change will get. Not deterministic."""
+    makers: _builtins.int
+    """Makers that are connected. Not deterministic."""
     def __init__(
         self,
         *,
@@ -1254,10 +1278,11 @@ class BridgeGetStatusResponse(_message.Message):
         open_swaps: _builtins.int = ...,
         first_sequence: _builtins.int = ...,
         next_sequence: _builtins.int = ...,
+        makers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "first_sequence", b"first_sequence", "height", b"height", "next_sequence", b"next_sequence", "open_swaps", b"open_swaps", "register_root", b"register_root", "software_version", b"software_version", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "first_sequence", b"first_sequence", "height", b"height", "makers", b"makers", "next_sequence", b"next_sequence", "open_swaps", b"open_swaps", "register_root", b"register_root", "software_version", b"software_version", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

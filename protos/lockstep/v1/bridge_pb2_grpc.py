@@ -173,14 +173,18 @@ class BridgeServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestQuotes(self, request, context):
-        """Asks the connected makers for a price. Errors: MALFORMED, NOT_FOUND (no maker answers).
+        """Asks the connected makers of a pair for quotes; answered once all of them have answered, or `wait_ms` is over.
+        Quotes are in memory only: nothing of them outlives the coordinator's process.
+        Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, NO_QUOTE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MakeQuotes(self, request_iterator, context):
-        """A maker's side of RequestQuotes: requests come down, quotes go up.
+        """A maker's side of RequestQuotes: it says which pairs it makes, and is told once it is connected; then requests come
+        down and quotes go up. A quote that is not passed on is told in-band. Anybody can connect under any name, but quotes
+        are signed. Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, QUOTA_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,9 +69,15 @@ class BridgeStub:
     correlation id, in any order; an item that fails does not end the stream.
     """
     RequestQuotes: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.RequestQuotesRequest, _bridge_pb2.RequestQuotesResponse]
-    """Asks the connected makers for a price. Errors: MALFORMED, NOT_FOUND (no maker answers)."""
+    """Asks the connected makers of a pair for quotes; answered once all of them have answered, or `wait_ms` is over.
+    Quotes are in memory only: nothing of them outlives the coordinator's process.
+    Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, NO_QUOTE.
+    """
     MakeQuotes: _grpc.StreamStreamMultiCallable[_bridge_pb2.MakeQuotesRequest, _bridge_pb2.MakeQuotesResponse]
-    """A maker's side of RequestQuotes: requests come down, quotes go up."""
+    """A maker's side of RequestQuotes: it says which pairs it makes, and is told once it is connected; then requests come
+    down and quotes go up. A quote that is not passed on is told in-band. Anybody can connect under any name, but quotes
+    are signed. Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, QUOTA_EXCEEDED.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.BridgeGetStatusRequest, _bridge_pb2.BridgeGetStatusResponse]
     """What the coordinator is and where it stands."""
 
@@ -114,9 +120,15 @@ class BridgeAsyncStub(BridgeStub):
     correlation id, in any order; an item that fails does not end the stream.
     """
     RequestQuotes: _aio.UnaryUnaryMultiCallable[_bridge_pb2.RequestQuotesRequest, _bridge_pb2.RequestQuotesResponse]  # type: ignore[assignment]
-    """Asks the connected makers for a price. Errors: MALFORMED, NOT_FOUND (no maker answers)."""
+    """Asks the connected makers of a pair for quotes; answered once all of them have answered, or `wait_ms` is over.
+    Quotes are in memory only: nothing of them outlives the coordinator's process.
+    Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, NO_QUOTE.
+    """
     MakeQuotes: _aio.StreamStreamMultiCallable[_bridge_pb2.MakeQuotesRequest, _bridge_pb2.MakeQuotesResponse]  # type: ignore[assignment]
-    """A maker's side of RequestQuotes: requests come down, quotes go up."""
+    """A maker's side of RequestQuotes: it says which pairs it makes, and is told once it is connected; then requests come
+    down and quotes go up. A quote that is not passed on is told in-band. Anybody can connect under any name, but quotes
+    are signed. Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, QUOTA_EXCEEDED.
+    """
     GetStatus: _aio.UnaryUnaryMultiCallable[_bridge_pb2.BridgeGetStatusRequest, _bridge_pb2.BridgeGetStatusResponse]  # type: ignore[assignment]
     """What the coordinator is and where it stands."""
 
@@ -216,7 +228,10 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         request: _bridge_pb2.RequestQuotesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bridge_pb2.RequestQuotesResponse, _abc.Awaitable[_bridge_pb2.RequestQuotesResponse]]:
-        """Asks the connected makers for a price. Errors: MALFORMED, NOT_FOUND (no maker answers)."""
+        """Asks the connected makers of a pair for quotes; answered once all of them have answered, or `wait_ms` is over.
+        Quotes are in memory only: nothing of them outlives the coordinator's process.
+        Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, NO_QUOTE.
+        """
 
     @_abc_1.abstractmethod
     def MakeQuotes(
@@ -224,7 +239,10 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_bridge_pb2.MakeQuotesRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_bridge_pb2.MakeQuotesResponse], _abc.AsyncIterator[_bridge_pb2.MakeQuotesResponse]]:
-        """A maker's side of RequestQuotes: requests come down, quotes go up."""
+        """A maker's side of RequestQuotes: it says which pairs it makes, and is told once it is connected; then requests come
+        down and quotes go up. A quote that is not passed on is told in-band. Anybody can connect under any name, but quotes
+        are signed. Errors: MALFORMED, NOT_READY, UNKNOWN_NAMESPACE, QUEUE_FULL, QUOTA_EXCEEDED.
+        """
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -36,7 +36,7 @@ def test_the_constants_are_the_table_of_the_specification() -> None:
 
 
 def test_kinds_of_signatures_are_named_so_and_disjoint_from_hashes() -> None:
-    assert len(TABLE) == len({kind for kind, _ in TABLE}) == 17
+    assert len(TABLE) == len({kind for kind, _ in TABLE}) == 18
     assert all((of == "signature") == kind.startswith("sign-") for kind, of in TABLE)
 
 

@@ -1,10 +1,9 @@
-"""The command line, `lockstep`: demo, benchmark, devnet, one service, and the registry of a running chain.
+"""The command line, `lockstep`: the table of what can be typed.
 
-Owns what can be typed. Does not own what is done: each command imports that when it runs, so that `--help`
-answers at once.
+Owns the names and the order in which they are listed. What is done lies where the table points to,
+imported when it is needed, so that `--help` answers at once.
 """
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -12,81 +11,55 @@ from typing import Final, NoReturn
 
 import click
 
-_PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-"""For commands whose arguments, `--help` included, somebody else reads."""
+from deploy.lazy_group import LazyGroup
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lockstep")
 def main() -> None:
     """A shared sequencer for rollups, with swaps between them that no crash can halve.
 
-    `lockstep demo` shows it; `lockstep devnet up` gives you a network to work with; the other commands run
-    one service from its settings file.
+    `lockstep demo` shows it; `lockstep devnet up` gives you a network to work with.
     """
 
 
-def _pass_on(group: click.Group, name: str, module: str, what: str) -> None:
-    """Add a command to `group` that is the one of this name in `module`, imported when it runs."""
-
-    @group.command(name=name, context_settings=_PASS_ON, help=what)
-    @click.pass_context
-    def command(context: click.Context) -> None:
-        found: click.Command = getattr(importlib.import_module(module), name)
-        found.main(args=context.args, prog_name=context.command_path)
-
-
-_pass_on(
-    main, "demo", "deploy.demonstration.command", "Run five swaps on a devnet and kill a rollup in the last."
+main.add_lazy(
+    "demo", "deploy.demonstration.command", "Run five swaps on a devnet and kill a rollup in the last."
 )
-_pass_on(
-    main,
-    "bench",
-    "deploy.benchmark.command",
-    "Measure how fast a network is here.",
-)
+main.add_lazy("devnet", "deploy.commands.devnet", "A network on this machine, for development.")
+main.add_lazy("swap", "deploy.commands.swap", "Trade across rollups: all legs move, or none.")
+main.add_lazy("receipt", "deploy.commands.receipt", "The proof of a swap, in a file that needs no network.")
+main.add_lazy("keys", "deploy.commands.keys", "Make keys, and name their accounts.")
+main.add_lazy("account", "deploy.commands.account", "Show what an account has on every rollup.")
+main.add_lazy("transfer", "deploy.commands.account", "Pay somebody on a rollup.")
+main.add_lazy("faucet", "deploy.commands.account", "Create money for yourself, where genesis allows it.")
+main.add_lazy("block", "deploy.commands.block", "Look at the order, block by block.")
+main.add_lazy("log", "deploy.commands.log", "Look at the settlement log, and verify all of it.")
+main.add_lazy("audit", "deploy.audit.command", "Check the whole network from outside, once or for ever.")
+main.add_lazy("bench", "deploy.benchmark.command", "Measure how fast a network is here.")
 
 
-@main.group()
-def devnet() -> None:
-    """A network on this machine, for development."""
-
-
-@devnet.command()
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".devnet"),
-    show_default=True,
-    help="Where its genesis, keys, data and logs are. Made if it is not there; continued if it is.",
-)
-def up(folder: Path) -> None:
-    """Start every process, and stop them all on Ctrl-C. What is in FOLDER stays.
-
-    A process that is killed meanwhile is started again.
-    """
-    from deploy.devnet.command import run_until_stopped
-
-    sys.exit(run_until_stopped(folder))
-
-
-def _service(name: str, module: str, what: str) -> click.Group:
+def _service(name: str, module: str, what: str) -> LazyGroup:
     """Add `lockstep NAME run`, which becomes `python -m MODULE`, and return the group `lockstep NAME`."""
 
-    @main.group(name=name, help=what)
+    @click.group(name=name, help=what, cls=LazyGroup)
     def group() -> None:
         pass
 
-    @group.command(
-        name="run",
-        context_settings=_PASS_ON,
-        help="Run it in the foreground. It logs to stderr, and stops on SIGTERM and Ctrl-C.",
+    @group.command()
+    @click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        help="Settings, as in the service's guide; LOCKSTEP_* variables override them.",
     )
-    @click.pass_context
-    def run(context: click.Context) -> NoReturn:
+    def run(config: Path | None) -> NoReturn:
+        """Run it in the foreground. It logs to stderr, and stops on SIGTERM and Ctrl-C."""
+        arguments = () if config is None else ("--config", str(config))
         # -P: no folder that happens to be the current one hides a package.
-        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *context.args])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
 
+    main.add_command(group)
     return group
 
 
@@ -100,12 +73,12 @@ _service("settlement", "bridge.settlement", "The settlement log.")
 _service("bridge", "bridge", "The bridge coordinator.")
 
 _REGISTRY: Final = "deploy.registry.command"
-_pass_on(_rollup, "show", _REGISTRY, "Show the registry as of now: rollups, keys, pending changes.")
-_pass_on(_rollup, "register", _REGISTRY, "Register a rollup on a running chain.")
-_pass_on(_rollup, "rotate", _REGISTRY, "Replace attesters of a rollup, or the key of a role.")
-_pass_on(_rollup, "drain", _REGISTRY, "Let no new swap name a rollup.")
-_pass_on(_rollup, "leave", _REGISTRY, "End a rollup that has drained for a day of log time.")
-_pass_on(_rollup, "veto", _REGISTRY, "Withdraw a change that is pending.")
+_rollup.add_lazy("show", _REGISTRY, "Show the registry as of now: rollups, keys, pending changes.")
+_rollup.add_lazy("register", _REGISTRY, "Register a rollup on a running chain.")
+_rollup.add_lazy("rotate", _REGISTRY, "Replace attesters of a rollup, or the key of a role.")
+_rollup.add_lazy("drain", _REGISTRY, "Let no new swap name a rollup.")
+_rollup.add_lazy("leave", _REGISTRY, "End a rollup that has drained for a day of log time.")
+_rollup.add_lazy("veto", _REGISTRY, "Withdraw a change that is pending.")
 
 
 if __name__ == "__main__":

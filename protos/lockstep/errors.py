@@ -137,6 +137,11 @@ class LockstepError(Exception):
         names = _field_types(type(self))
         return {name: _cut(str(getattr(self, name)), FIELD_CHARACTERS_MAX) for name in names}
 
+    @property
+    def is_received(self) -> bool:
+        """Whether a service told it, rather than this process finding it."""
+        return self._received_message is not None
+
     def to_record(self) -> ErrorRecord:
         """Return the error as data."""
         return ErrorRecord(self.code, self.message, self.retryable, self.retry_after_ms, self.fields)

@@ -1,0 +1,134 @@
+"""How a command reaches the services of a network: each connected when it is first asked for.
+
+Owns the connections of one command. A command that needs one service opens one, and runs while others are
+down.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final, TypeVar
+
+from bridge.client import BridgeClient
+from bridge.settlement.client import SettlementClient
+from deploy.commands.frame import CommandFailed, Options
+from deploy.network_file import NetworkFile
+from deploy.node.client import ClientSettings
+from lockstep.checkpoint import Checkpoint
+from lockstep.errors import LockstepError
+from lockstep.genesis import Genesis
+from rollups.client import RollupClient
+from sequencer.client import SequencerClient
+
+ATTEMPT_MS_MAX: Final = 3_000
+"""How long one of several services may take before the next one is asked."""
+
+ROUNDS_MAX: Final = 3
+"""How often all of them are asked before there is no answer."""
+
+_Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
+
+
+class Connections:
+    """The services of a network, as clients that are made when they are asked for; see `connected`."""
+
+    def __init__(self, options: Options, stack: AsyncExitStack) -> None:
+        """Connect by `options`; clients are closed by `stack`. Raises SettingsInvalid."""
+        self.network: NetworkFile = options.network
+        """Where everything is."""
+        self.genesis: Genesis = options.genesis
+        """The chain, which every answer is verified against."""
+        self._settings = ClientSettings(tls=self.network.tls)
+        self._stack = stack
+        self._sequencer: SequencerClient | None = None
+        self._settlement: SettlementClient | None = None
+        self._bridges: tuple[BridgeClient, ...] = ()
+        self._nodes: dict[str, tuple[RollupClient, ...]] = {}
+
+    async def sequencer(self) -> SequencerClient:
+        """Return the sequencer's client."""
+        if self._sequencer is None:
+            client = SequencerClient(self.network.sequencer, self.genesis, self._settings)
+            self._sequencer = await self._stack.enter_async_context(client)
+        return self._sequencer
+
+    async def settlement(self, *, seen: Checkpoint | None = None) -> SettlementClient:
+        """Return the settlement log's client. `seen`: as there; it counts when this is first called."""
+        if self._settlement is None:
+            client = SettlementClient(self.network.settlement, self.genesis, self._settings, seen=seen)
+            self._settlement = await self._stack.enter_async_context(client)
+        return self._settlement
+
+    async def bridges(self) -> tuple[BridgeClient, ...]:
+        """Return the clients of the coordinators, in the order in which they are to be asked."""
+        if not self._bridges:
+            self._bridges = tuple(
+                [
+                    await self._stack.enter_async_context(BridgeClient(target, self.genesis, self._settings))
+                    for target in self.network.bridges
+                ]
+            )
+        return self._bridges
+
+    async def nodes(self, rollup: str) -> tuple[RollupClient, ...]:
+        """Return the clients of a rollup's nodes, in the order in which they are to be asked.
+
+        Raises CommandFailed if the network file names none.
+        """
+        if rollup not in self.network.rollups:
+            known = ", ".join(self.network.rollups) or "none"
+            raise CommandFailed(
+                f"the network file names no node of rollup {rollup}; it names nodes of: {known}",
+                advice=f'add `{rollup} = ["HOST:PORT"]` below [rollups] in it',
+                code="NO_NODE",
+                exit_code=2,
+            )
+        if rollup not in self._nodes:
+            self._nodes[rollup] = tuple(
+                [
+                    await self._stack.enter_async_context(
+                        RollupClient(target, self.genesis, rollup, self._settings)
+                    )
+                    for target in self.network.rollups[rollup]
+                ]
+            )
+        return self._nodes[rollup]
+
+
+@asynccontextmanager
+async def connected(options: Options) -> AsyncIterator[Connections]:
+    """Keep connections to the network of a command while the `async with` block lasts."""
+    async with AsyncExitStack() as stack:
+        yield Connections(options, stack)
+
+
+async def ask_in_turn(
+    clients: Sequence[_Client],
+    ask: Callable[[_Client], Awaitable[_Answer]],
+    *,
+    attempt_ms: int = ATTEMPT_MS_MAX,
+) -> _Answer:
+    """Ask one client after the other, some times round, until one answers.
+
+    One that does not answer within `attempt_ms` is left for the next; the only one is given all the time.
+    Raises the last error that may pass, or the first that will not.
+    """
+    if len(clients) == 1:
+        return await ask(clients[0])
+    failure: LockstepError | TimeoutError | None = None
+    for _ in range(ROUNDS_MAX):
+        for client in clients:
+            try:
+                async with asyncio.timeout(attempt_ms / 1_000):
+                    return await ask(client)
+            except TimeoutError as error:
+                failure = failure or error
+            except LockstepError as error:
+                if not error.retryable:
+                    raise
+                failure = error
+    assert failure is not None, "there is a client, and it failed"
+    if isinstance(failure, TimeoutError):
+        raise CommandFailed("no service answers", code="TIMED_OUT", exit_code=3) from failure
+    raise failure

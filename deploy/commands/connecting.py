@@ -130,5 +130,5 @@ async def ask_in_turn(
                 failure = error
     assert failure is not None, "there is a client, and it failed"
     if isinstance(failure, TimeoutError):
-        raise CommandFailed("no service answers", code="TIMED_OUT", exit_code=3) from failure
+        raise CommandFailed("no service answers", code="DEADLINE_EXCEEDED", exit_code=3) from failure
     raise failure

@@ -47,6 +47,7 @@ from lockstep.errors import (
     LockstepError,
     Malformed,
     ProofInvalid,
+    UnavailablePeer,
     WrongChain,
 )
 from lockstep.genesis import Genesis
@@ -241,7 +242,9 @@ def _explain(error: Exception) -> CommandFailed:
     if isinstance(error, LockstepError):
         message, _, advice = error.message.rpartition("; ")
         exit_code = _exit_code_of(error)
-        if exit_code == EXIT_UNKNOWN:
+        if isinstance(error, UnavailablePeer):
+            advice = f"see whether it runs, and {REPEAT_ADVICE}"
+        elif exit_code == EXIT_UNKNOWN:
             advice = REPEAT_ADVICE
         elif exit_code == EXIT_UNVERIFIED:
             advice = DISTRUST_ADVICE

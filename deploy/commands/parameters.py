@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from deploy.commands.frame import options_of
+from deploy.commands.frame import Options, options_of
 from deploy.node.chain_files import load_key
 from deploy.node.failures import SettingsInvalid
 from lockstep.genesis import Asset, Genesis
@@ -90,29 +90,40 @@ def assets_of(genesis: Genesis) -> dict[RollupId, tuple[Asset, ...]]:
     }
 
 
-def find_key(text: str, keys: Path) -> SigningKey:
-    """Return the key in a file, or of a name in the folder `keys`. Raises SettingsInvalid."""
+def find_key(text: str, options: Options, *, what: str = "neither a key file nor") -> SigningKey:
+    """Return the key in a file, or of a name in the network's folder of keys. Raises SettingsInvalid.
+
+    `what` begins to say what a text is not that is not found.
+    """
     if Path(text).is_file():
+        # No network is needed to read a file.
         return load_key(Path(text))
+    keys = options.network.keys
     named = keys / f"{text}.pem"
     if _NAME.fullmatch(text) and named.is_file():
         return load_key(named)
     known = ", ".join(key_names(keys)) or "none"
-    raise SettingsInvalid(f"{text!r} is neither a key file nor a name in {keys}; there are: {known}")
+    raise SettingsInvalid(f"{text!r} is {what} a name in {keys}; there are: {known}")
 
 
-def find_account(text: str, keys: Path) -> PublicKey:
-    """Return the account in hex, or the one of a key. Raises SettingsInvalid."""
+def key_path(text: str, options: Options) -> Path:
+    """Return where a key of this name, or in this file, belongs. Raises SettingsInvalid."""
+    if text.endswith(".pem"):
+        return Path(text)
+    if not _NAME.fullmatch(text):
+        raise SettingsInvalid(f"{text!r} is no name; write letters and digits, or a file that ends with .pem")
+    return options.network.keys / f"{text}.pem"
+
+
+def find_account(text: str, options: Options) -> PublicKey:
+    """Return the account in hex, or that of a key file or of a key's name. Raises SettingsInvalid."""
     try:
         raw = bytes.fromhex(text)
     except ValueError:
         raw = b""
     if len(raw) == PUBLIC_KEY_BYTES:
         return PublicKey(raw)
-    try:
-        return find_key(text, keys).public_key
-    except SettingsInvalid as failure:
-        raise SettingsInvalid(f"{failure}; an account may also be written in 64 hex digits") from failure
+    return find_key(text, options, what="neither an account in 64 hex digits, nor a key file, nor").public_key
 
 
 def key_names(keys: Path) -> list[str]:
@@ -148,10 +159,7 @@ class _Key(_Looked):
         if isinstance(value, SigningKey):
             return value
         assert ctx is not None, "only commands have parameters of this type"
-        if Path(str(value)).is_file():
-            # No network is needed to read a file.
-            return load_key(Path(str(value)))
-        return find_key(str(value), options_of(ctx).network.keys)
+        return find_key(str(value), options_of(ctx))
 
 
 class _Account(_Looked):
@@ -164,7 +172,7 @@ class _Account(_Looked):
         if isinstance(value, bytes):
             return PublicKey(value)
         assert ctx is not None, "only commands have parameters of this type"
-        return find_account(str(value), options_of(ctx).network.keys)
+        return find_account(str(value), options_of(ctx))
 
 
 class _AmountType(_Looked):

@@ -12,13 +12,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from deploy.node.datadir import write_atomically
+from deploy.node.datadir import create_atomically, write_atomically
 from deploy.node.failures import SettingsInvalid
 from lockstep.errors import Malformed
 from lockstep.genesis import Genesis, parse_genesis
 from lockstep.signing import SigningKey
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_KEY_FILE: Final = "a key file (openssl genpkey -algorithm ed25519)"
 
 
 def load_genesis(path: Path) -> tuple[bytes, Genesis]:
@@ -32,27 +33,43 @@ def load_genesis(path: Path) -> tuple[bytes, Genesis]:
 
 def load_key(path: Path) -> SigningKey:
     """Return the key in a PEM file. Raises SettingsInvalid, also if others than its owner may read it."""
-    encoded = _read(path, "a key file (openssl genpkey -algorithm ed25519)")
+    encoded = _read(path, _KEY_FILE)
+    try:
+        key = serialization.load_pem_private_key(encoded, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SettingsInvalid(
+            f"{path} holds no private key in PEM without a passphrase; name {_KEY_FILE}"
+        ) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SettingsInvalid(f"{path} holds a key of another kind than Ed25519; make one of that kind")
     if path.stat().st_mode & _OTHERS:
         raise SettingsInvalid(
             f"{path} can be read by others than its owner; chmod 600 it, and replace the key"
         )
-    try:
-        key = serialization.load_pem_private_key(encoded, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SettingsInvalid(f"{path} holds no private key in PEM without a passphrase: {error}") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise SettingsInvalid(f"{path} holds a key of another kind than Ed25519; make one of that kind")
     return SigningKey(key.private_bytes_raw())
 
 
 def save_key(path: Path, seed: bytes) -> SigningKey:
     """Write the key of a 32-byte secret seed to a PEM file, durably, and return it. Raises StorageFailed."""
-    encoded = Ed25519PrivateKey.from_private_bytes(seed).private_bytes(
+    write_atomically(path, _encode_key(seed))
+    return SigningKey(seed)
+
+
+def save_new_key(path: Path, seed: bytes) -> SigningKey:
+    """As `save_key`, but never over another key. Raises SettingsInvalid if there is a file."""
+    try:
+        create_atomically(path, _encode_key(seed))
+    except FileExistsError:
+        raise SettingsInvalid(
+            f"{path} is there already; name another file: a key that is overwritten is lost"
+        ) from None
+    return SigningKey(seed)
+
+
+def _encode_key(seed: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(seed).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_atomically(path, encoded)
-    return SigningKey(seed)
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -167,6 +167,29 @@ def write_atomically(path: Path, contents: bytes) -> None:
         raise StorageFailed(f"{path} could not be written: {error}; mend the disk and restart") from error
 
 
+def create_atomically(path: Path, contents: bytes) -> None:
+    """As `write_atomically`, but where there is no file yet: of several who try, one succeeds.
+
+    Raises FileExistsError, or StorageFailed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(contents)
+                file.flush()
+                os.fsync(file.fileno())
+            path.hardlink_to(temporary)
+        finally:
+            temporary.unlink()
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise StorageFailed(f"{path} could not be written: {error}; mend the disk and restart") from error
+
+
 def sync_folder(path: Path) -> None:
     """Put a folder's list of names on disk, without which a new file may vanish. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.node.datadir import CELL_VALUE_BYTES_MAX, DataFolder, DurableCell, write_atomically
+from deploy.node.datadir import (
+    CELL_VALUE_BYTES_MAX,
+    DataFolder,
+    DurableCell,
+    create_atomically,
+    write_atomically,
+)
 from deploy.node.failures import DataLocked, DataRefused, StorageFailed
 
 SLOTS = (0, 4_096)
@@ -65,6 +71,18 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     assert target.read_bytes() == b"second"
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
     assert target.stat().st_mode & 0o077 == 0
+
+
+def test_a_new_file_is_written_once(tmp_path: Path) -> None:
+    target = tmp_path / "record"
+    create_atomically(target, b"first")
+    with pytest.raises(FileExistsError):
+        create_atomically(target, b"second")
+    assert target.read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["record"]
+    assert target.stat().st_mode & 0o077 == 0
+    with pytest.raises(StorageFailed, match="could not be written"):
+        create_atomically(tmp_path / "no folder" / "record", b"first")
 
 
 def test_a_cell_returns_what_was_stored_last(tmp_path: Path) -> None:

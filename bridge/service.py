@@ -6,6 +6,7 @@ through the coordinator's writer; what it reads was committed. A call that is ca
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 
@@ -15,12 +16,13 @@ from google.protobuf.message import Message
 from bridge.commands import Accept, Propose, Reveal, Withdraw
 from bridge.coordinator import Coordinator
 from bridge.phases import Phase, waiting_for
+from bridge.quotes import Makers
 from bridge.reading import Views
 from bridge.requests import read_cancel, read_lock, read_preimage, read_proposal, read_swap_id
 from bridge.streams import SwapItems
 from bridge.watching import Watch
 from lockstep import limits
-from lockstep.errors import Malformed, NotImplementedYet, UnknownSwap
+from lockstep.errors import Malformed, UnknownSwap
 from lockstep.genesis import Genesis
 from lockstep.v1 import bridge_pb2, bridge_pb2_grpc
 
@@ -54,6 +56,7 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
         self._coordinator = coordinator
         self._views = views
         self._stopping = stopping
+        self._makers = Makers(self._chain, coordinator, stopping)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server."""
@@ -134,15 +137,16 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
         self, request: bridge_pb2.RequestQuotesRequest, context: _Context
     ) -> bridge_pb2.RequestQuotesResponse:
         """Prices of makers."""
-        raise NotImplementedYet(what="RequestQuotes")
+        quotes = await self._makers.request(request)
+        return bridge_pb2.RequestQuotesResponse(quotes=[quote.encoded for quote in quotes])
 
     async def MakeQuotes(
         self, request_iterator: AsyncIterator[bridge_pb2.MakeQuotesRequest], context: _Context
     ) -> AsyncIterator[bridge_pb2.MakeQuotesResponse]:
         """A maker's side."""
-        for _ in ():  # what makes it a stream
-            yield bridge_pb2.MakeQuotesResponse()
-        raise NotImplementedYet(what="MakeQuotes")
+        async with aclosing(self._makers.responses(request_iterator)) as responses:
+            async for response in responses:
+                yield response
 
     async def GetStatus(
         self, request: bridge_pb2.BridgeGetStatusRequest, context: _Context
@@ -158,6 +162,7 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
             open_swaps=sum(not swap.is_final for swap in book.live.values()),
             first_sequence=book.first_sequence,
             next_sequence=book.durable_sequence,
+            makers=len(self._makers),
         )
 
     # --- what one call and one item of a stream have in common ----------------------------------------------

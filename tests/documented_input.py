@@ -10,6 +10,7 @@ from typing import Final
 from tests.documented import PAGE, table
 from tests.integration import (  # noqa: F401
     bad_input_bridge,
+    bad_input_quotes,
     bad_input_rollup,
     bad_input_sequencer,
     bad_input_settlement,

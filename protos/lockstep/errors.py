@@ -14,6 +14,7 @@ changes its meaning.
     │   ├── UnknownNamespace       UNKNOWN_NAMESPACE    neither a registered rollup nor a system namespace
     │   ├── BadSignature           BAD_SIGNATURE        the signature does not verify
     │   ├── ProofInvalid           PROOF_INVALID        a Merkle proof does not lead to its root
+    │   ├── ReceiptInvalid         RECEIPT_INVALID      a swap receipt does not verify
     │   ├── TooFarAhead            TOO_FAR_AHEAD        valid_until_ms lies beyond the window
     │   └── DeadlineTooLong        DEADLINE_TOO_LONG    the call's deadline is beyond the maximum
     ├── Refused                FAILED_PRECONDITION: not as things stand
@@ -29,7 +30,8 @@ changes its meaning.
     ├── Missing                NOT_FOUND
     │   ├── NotFound               NOT_FOUND            no such thing
     │   ├── NeverOrdered           NEVER_ORDERED        its window passed without it
-    │   └── UnknownSwap            UNKNOWN_SWAP         the register holds no such swap
+    │   ├── UnknownSwap            UNKNOWN_SWAP         the register holds no such swap
+    │   └── NoQuote                NO_QUOTE             no maker offers what a taker asks for
     ├── Exhausted              RESOURCE_EXHAUSTED: nothing was accepted (retry)
     │   ├── QueueFull              QUEUE_FULL           a queue is at its bound
     │   ├── QuotaExceeded          QUOTA_EXCEEDED       the sender or namespace is over its share
@@ -279,6 +281,20 @@ class ProofInvalid(Invalid):
 
 
 @_error
+class ReceiptInvalid(Invalid):
+    """A swap receipt does not verify."""
+
+    code = "RECEIPT_INVALID"
+    template = "the swap receipt does not verify at step {step}: {reason}; believe nothing in it, and get one yourself"
+
+    step: str
+    """The step of the verification at which it fails, as number and name."""
+
+    reason: str
+    """What is wrong."""
+
+
+@_error
 class TooFarAhead(Invalid):
     """`valid_until_ms` lies beyond the window."""
 
@@ -510,6 +526,20 @@ class UnknownSwap(Missing):
 
     swap_id: str
     """The swap's id in hex."""
+
+
+@_error
+class NoQuote(Missing):
+    """No maker offers what a taker asks for."""
+
+    code = "NO_QUOTE"
+    template = "nobody offers {pair}: {reason}"
+
+    pair: str
+    """What is given for what."""
+
+    reason: str
+    """Who was asked, and what to do."""
 
 
 # --- RESOURCE_EXHAUSTED -----------------------------------------------------------------------------------

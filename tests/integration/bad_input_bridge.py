@@ -482,14 +482,3 @@ async def _(world: World) -> object:
 @on_watch("MALFORMED", "a party of 65 bytes", says="party", judge=SERVICE)
 async def _(world: World) -> object:
     return await watch(world, party=bytes(65))
-
-
-@case("Bridge.RequestQuotes", "NOT_IMPLEMENTED_YET", "a call that this version does not offer", judge=SERVICE)
-async def _(world: World) -> object:
-    return await world.bridge.RequestQuotes(bridge_pb2.RequestQuotesRequest(), timeout=TIMEOUT_S)
-
-
-@case("Bridge.MakeQuotes", "NOT_IMPLEMENTED_YET", "a call that this version does not offer", judge=SERVICE)
-async def _(world: World) -> object:
-    # Nothing is sent: our side of gRPC takes it badly if a stream ends while it writes.
-    return await through(world.bridge.MakeQuotes, [], 1)

@@ -23,6 +23,7 @@ from lockstep.v1 import sequencer_pb2
 from sequencer.proofs import names_of
 from tests.integration import (  # noqa: F401
     bad_input_bridge,
+    bad_input_quotes,
     bad_input_rollup,
     bad_input_sequencer,
     bad_input_settlement,

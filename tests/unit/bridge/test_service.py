@@ -25,7 +25,6 @@ from lockstep.errors import (
     Conflict,
     LockstepError,
     Malformed,
-    NotImplementedYet,
     NotYet,
     Pruned,
     TimedOut,
@@ -147,21 +146,6 @@ async def test_errors_keep_their_codes(path: Path) -> None:
             await client.reveal(SWAP_ID, PREIMAGE)
         with pytest.raises(TimedOut):
             await client.wait_until(SWAP_ID, [SwapPhase.OPEN], timeout_ms=50)
-
-
-async def test_quotes_are_not_offered_yet(path: Path) -> None:
-    async with served(path, started()) as (_, address):
-        channel = connect(address, ClientSettings())
-        stub: Any = bridge_pb2_grpc.BridgeStub(channel)
-        with pytest.raises(grpc.aio.AioRpcError) as unary:
-            await stub.RequestQuotes(bridge_pb2.RequestQuotesRequest())
-        call = stub.MakeQuotes()
-        with pytest.raises(grpc.aio.AioRpcError) as stream:
-            await call.read()
-        await channel.close()
-    for raised in (unary, stream):
-        assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert NotImplementedYet(what="x").code in str(raised.value.trailing_metadata())
 
 
 # --- lists ------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Second, plain implementations to test the real ones against, and what makes inputs for both."""
+"""What makes inputs for tests of the register, and names what came of them."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.audit.plain.registry import Registry as PlainRegistry
 from lockstep import limits, registry
 from lockstep.attesters import AttesterSet, verify_attesters
 from lockstep.errors import Malformed
@@ -104,20 +105,25 @@ def signed(
 
 
 class Chain:
-    """A registry with its height, block after block."""
+    """A registry with its height, block after block, compared with the plain one."""
 
     def __init__(self, genesis: Genesis = GENESIS) -> None:
         self.state = Registry.from_genesis(genesis)
+        self.plain = PlainRegistry(genesis)
         self.height = 0
 
     def block(self, *payloads: bytes, time_ms: int | None = None) -> tuple[RegistryEvent, ...]:
         self.height += 1
+        time_ms = START_MS + self.height if time_ms is None else time_ms
+        sequencer = role_key_at(self.state, "sequencer", Height(self.height))
+        assert self.plain.sequencer_key_at(self.height) == sequencer
         self.state, events = step(
-            self.state,
-            height=Height(self.height),
-            time_ms=START_MS + self.height if time_ms is None else time_ms,
-            entries=list(enumerate(payloads)),
+            self.state, height=Height(self.height), time_ms=time_ms, entries=list(enumerate(payloads))
         )
+        self.plain.take_effect(self.height, time_ms)
+        for index, payload in enumerate(payloads):
+            self.plain.judge(self.height, index, payload)
+        assert self.plain.digest() == self.state.digest
         return events
 
     def outcomes(self, *payloads: bytes) -> list[Outcome]:

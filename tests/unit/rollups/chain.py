@@ -4,8 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from deploy.audit.blocks import ordered_of
+from deploy.audit.plain.chain import Chain as PlainChain
+from lockstep import limits
 from lockstep.attesters import AttesterSet
 from lockstep.block import AdmittedBundle, VerifiedBlock, build_block, verify_block
+from lockstep.commitment import commitment_hash
 from lockstep.genesis import (
     Allocation,
     Asset,
@@ -238,7 +242,7 @@ def make_swap(
 
 
 class Replica:
-    """One rollup, executed in memory."""
+    """One rollup, executed in memory, and block after block compared with the plain implementation."""
 
     def __init__(self, genesis: Genesis, name: RollupId = ALPHA) -> None:
         self.memory = MemoryState()
@@ -246,12 +250,20 @@ class Replica:
         self.state, changes = genesis_state(genesis, name)
         self.memory.apply(changes)
         self.receipts: list[Receipt] = []
+        self.plain: PlainChain | None = PlainChain(genesis, [name])
+        """Taken away by tests that put another module into the runtime."""
 
     def apply(self, block: VerifiedBlock) -> Executed:
         executed = apply_block(self.state, self.memory, block_of(block, self.state.rollup))
         self.memory.apply(executed.changes)
         self.state = executed.after
         self.receipts += map(decode_receipt, executed.receipts)
+        if self.plain is not None:
+            self.plain.register.records_max = limits.REGISTER_RECORDS_MAX
+            self.plain.apply(ordered_of(block))
+            plain = self.plain.rollups[self.state.rollup]
+            assert tuple(plain.receipts) == executed.receipts
+            assert plain.commitment(self.plain.height).hash == commitment_hash(self.state.commitment)
         return executed
 
     def apply_all(self, blocks: Sequence[FollowedBlock]) -> None:

@@ -320,6 +320,7 @@ def test_a_call_takes_effect_whole_or_not_at_all(
 ) -> None:
     monkeypatch.setattr("rollups.runtime.modules_of", lambda _: (Clumsy(ending),))
     one = One()
+    one.alpha.plain = None
     assert one.alpha.memory.get(b"seeded") == b"yes"
     assert one.code(one.payment()) == (ending.code if isinstance(ending, Failed) else ending)
     assert (one.alpha.memory.get(b"clumsy") is not None) == stays

@@ -44,6 +44,9 @@ ERRORS: Final = "errors"
 MAINS: Final = ("sequencer", "rollups", "bridge", "bridge.settlement")
 """What `python -m` runs; to import one's main module declares every failpoint of its process."""
 
+TRADER: Final = "bridge.client"
+"""What declares the failpoints of a trader's process."""
+
 _INT64: Final = 2**63
 
 
@@ -153,8 +156,8 @@ def _meanings(kind: type) -> Mapping[str, str]:
 
 def failpoints_of(*owners: str) -> Mapping[str, str]:
     """Return the failpoints of processes whose names start with one of `owners`, and where they stand."""
-    for name in MAINS:
-        importlib.import_module(f"{name}.__main__")
+    for name in (*(f"{name}.__main__" for name in MAINS), TRADER):
+        importlib.import_module(name)
     return {
         name: what for name, what in sorted(FAILPOINTS.declared().items()) if name.split(".")[0] in owners
     }
@@ -235,6 +238,7 @@ TABLES: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
     BRIDGE: {
         "settings": _settings(BridgeSettings),
         "failpoints": partial(failpoints_table, "bridge"),
+        "trader failpoints": partial(failpoints_table, "trader"),
         "phases": phases_table,
         "moves": phases_diagram,
         "settlement settings": _settings(SettlementSettings),

@@ -178,8 +178,8 @@ def _transfer(said: str) -> None:
 
 
 def _swap(said: str) -> None:
-    locked = r"LOCKED: Reveal the preimage before \d+, when the swap is aborted .*\n"
-    assert re.fullmatch(locked + r"COMMITTED: 750 of silver went to Alice\n", said), said
+    assert re.search(r"^LOCKED\nescrow proven\nrevealed\nCOMMITTED$", said, re.MULTILINE), said
+    assert said.endswith("COMMITTED 500 gold\nCOMMITTED 750 silver\n"), said
 
 
 def _audit(said: str) -> None:
@@ -211,6 +211,8 @@ RUN: dict[str, tuple[Arguments, Check]] = {
     "swap": (
         lambda network: (
             network.address("bridge"),
+            network.address("sequencer"),
+            network.address("alpha-0"),
             network.address("beta-0"),
             _key(network, "alice"),
             _key(network, "bob"),

@@ -88,13 +88,17 @@ class Trader:
             )
         )
 
+    def is_own(self, terms_bytes: bytes) -> bool:
+        """Answer whether this trader made terms, so that it has the preimage and may cancel."""
+        decoded = decode_terms(terms_bytes)
+        return decoded.revealer == self.account and self._opens(decoded)
+
     def preimage(self, terms_bytes: bytes) -> Secret:
         """Return the preimage of terms that this trader made. ValueError for terms of another's."""
         decoded = decode_terms(terms_bytes)
-        preimage = self._derive(decoded.salt)
-        if sha256(preimage).digest() != decoded.hashlock:
+        if not self._opens(decoded):
             raise ValueError("this key did not make these terms' hashlock; ask the one who proposed them")
-        return Secret(preimage)
+        return Secret(self._derive(decoded.salt))
 
     def legs_to_lock(self, terms_bytes: bytes) -> tuple[int, ...]:
         """Return the legs that this trader gives, which are those it has to lock."""
@@ -161,6 +165,9 @@ class Trader:
             salt=secrets.token_bytes(transactions.SALT_BYTES) if salt is None else salt,
             call=call,
         )
+
+    def _opens(self, decoded: Terms) -> bool:
+        return sha256(self._derive(decoded.salt)).digest() == decoded.hashlock
 
     def _derive(self, salt: bytes) -> bytes:
         signature = self._key.sign(SIGN_PREIMAGE, self._chain + salt)

@@ -1,0 +1,57 @@
+"""Several services that can each do what is asked, tried in order.
+
+Owns which one is asked next. What is asked must be safe to repeat with the same ids, as everything is here:
+an answer that was lost is had from another service, or from the same one later.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from lockstep.errors import Foreign, Internal, LockstepError, UnknownSwap
+
+_Client = TypeVar("_Client")
+_Answer = TypeVar("_Answer")
+
+
+class Failover(Generic[_Client]):
+    """Asks one of several, starting with the one that answered last."""
+
+    def __init__(self, clients: Sequence[_Client]) -> None:
+        """Ask these; in their order as long as none was away. ValueError if there are none."""
+        if not clients:
+            raise ValueError("name at least one service to ask")
+        self._clients = tuple(clients)
+        self._current = 0
+
+    @property
+    def current(self) -> _Client:
+        """The one that is asked first."""
+        return self._clients[self._current]
+
+    async def ask(self, call: Callable[[_Client], Awaitable[_Answer]]) -> _Answer:
+        """Return the first answer, asking each once. A refusal is an answer: it is raised at once.
+
+        If nobody answers, raises an error that is worth repeating if there was one, else the last.
+        """
+        failure: LockstepError | None = None
+        heard: int | None = None
+        for _ in self._clients:
+            try:
+                return await call(self.current)
+            except LockstepError as error:
+                if not is_worth_asking_another(error):
+                    raise
+                if failure is None or not failure.retryable:
+                    failure = error
+                if not error.retryable and heard is None:
+                    heard = self._current
+            self._current = (self._current + 1) % len(self._clients)
+        # Who knows nothing is still a better start than who does not answer.
+        self._current = self._current if heard is None else heard
+        assert failure is not None, "there is somebody to ask"
+        raise failure
+
+
+def is_worth_asking_another(error: LockstepError) -> bool:
+    """Answer whether another service may know better: this one is away, broken, or has not heard of it."""
+    return error.retryable or isinstance(error, Internal | Foreign | UnknownSwap)

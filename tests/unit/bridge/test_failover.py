@@ -1,0 +1,90 @@
+"""Several services tried in order: who is asked next, and which error is told."""
+
+from collections.abc import Callable
+
+import pytest
+
+from bridge.client import Failover
+from lockstep.errors import (
+    Conflict,
+    Internal,
+    LockstepError,
+    NotReady,
+    TimedOut,
+    UnavailablePeer,
+    UnknownSwap,
+)
+
+AWAY = UnavailablePeer(peer="a service")
+UNKNOWN = UnknownSwap(swap_id="00")
+
+
+class Service:
+    """Answers its name, or fails as it is told."""
+
+    def __init__(self, name: str, failure: LockstepError | None = None) -> None:
+        self.name = name
+        self.failure = failure
+        self.asked = 0
+
+    async def ask(self) -> str:
+        self.asked += 1
+        if self.failure is not None:
+            raise self.failure
+        return self.name
+
+
+def services(*failures: LockstepError | None) -> tuple[Failover[Service], list[Service]]:
+    made = [Service(name, failure) for name, failure in zip("abc", failures, strict=False)]
+    return Failover(made), made
+
+
+async def test_the_first_that_answers_is_asked_from_then_on() -> None:
+    failover, (first, second, third) = services(AWAY, None, None)
+    assert [await failover.ask(Service.ask) for _ in range(3)] == ["b", "b", "b"]
+    assert (first.asked, second.asked, third.asked) == (1, 3, 0)
+
+
+async def test_one_that_came_back_is_asked_when_the_current_one_is_away() -> None:
+    failover, (first, second) = services(AWAY, None)
+    assert await failover.ask(Service.ask) == "b"
+    first.failure, second.failure = None, AWAY
+    assert await failover.ask(Service.ask) == "a"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: AWAY, lambda: TimedOut(peer="x"), lambda: NotReady(reason="x"), Internal, lambda: UNKNOWN],
+)
+async def test_who_may_not_know_better_leaves_it_to_another(make: Callable[[], LockstepError]) -> None:
+    failover, _ = services(make(), None)
+    assert await failover.ask(Service.ask) == "b"
+
+
+async def test_a_refusal_is_final() -> None:
+    failover, (_, second) = services(Conflict(subject="lock", key="00"), None)
+    with pytest.raises(Conflict):
+        await failover.ask(Service.ask)
+    assert second.asked == 0
+
+
+async def test_what_is_worth_repeating_is_told_before_what_one_does_not_know() -> None:
+    for failures in ((UNKNOWN, AWAY), (AWAY, UNKNOWN)):
+        failover, made = services(*failures)
+        with pytest.raises(UnavailablePeer):
+            await failover.ask(Service.ask)
+        assert [each.asked for each in made] == [1, 1]
+
+
+async def test_who_answers_that_it_knows_nothing_is_asked_first_next_time() -> None:
+    failover, (first, second) = services(AWAY, UNKNOWN)
+    with pytest.raises(UnavailablePeer):
+        await failover.ask(Service.ask)
+    second.failure = None
+    assert await failover.ask(Service.ask) == "b"
+    assert first.asked == 1
+
+
+def test_somebody_must_be_named() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Failover([])

@@ -1,7 +1,8 @@
 """How a command reaches the services of a network: each connected when it is first asked for.
 
-Owns the connections of one command. A command that needs one service opens one, and runs while others are
-down.
+Owns the connections of one command, and which keys it verifies by. A command that needs one service opens
+one, and runs while others are down. On a chain whose sequencer or settlement log signs with another key than
+genesis names, the order is followed from its start, by which every change of keys is proven.
 """
 
 import asyncio
@@ -11,17 +12,22 @@ from typing import Final, TypeVar
 
 from bridge.client import BridgeClient
 from bridge.settlement.client import SettlementClient
-from deploy.commands.frame import CommandFailed, Options
+from deploy.commands.frame import EXIT_TYPED_WRONG, EXIT_UNKNOWN, CommandFailed, Options, progress
 from deploy.network_file import NetworkFile
 from deploy.node.client import ClientSettings
+from deploy.registry.following import ChainRegistry, following
 from lockstep.checkpoint import Checkpoint
-from lockstep.errors import LockstepError
+from lockstep.errors import BadSignature, LockstepError
 from lockstep.genesis import Genesis
+from lockstep.types import Height, PublicKey
 from rollups.client import RollupClient
 from sequencer.client import SequencerClient
 
 ATTEMPT_MS_MAX: Final = 3_000
 """How long one of several services may take before the next one is asked."""
+
+PROBE_MS_MAX: Final = 1_000
+"""How long to wait for a first answer, by which it is seen whose key is in use."""
 
 ROUNDS_MAX: Final = 3
 """How often all of them are asked before there is no answer."""
@@ -41,6 +47,7 @@ class Connections:
         """The chain, which every answer is verified against."""
         self._settings = ClientSettings(tls=self.network.tls)
         self._stack = stack
+        self._chain: ChainRegistry | None = None
         self._sequencer: SequencerClient | None = None
         self._settlement: SettlementClient | None = None
         self._bridges: tuple[BridgeClient, ...] = ()
@@ -49,26 +56,64 @@ class Connections:
     async def sequencer(self) -> SequencerClient:
         """Return the sequencer's client."""
         if self._sequencer is None:
-            client = SequencerClient(self.network.sequencer, self.genesis, self._settings)
+            client = SequencerClient(
+                self.network.sequencer, self.genesis, self._settings, sequencer_key=self._sequencer_key
+            )
             self._sequencer = await self._stack.enter_async_context(client)
+            try:
+                await client.status(timeout_ms=PROBE_MS_MAX)
+            except BadSignature:
+                await self.registry()
+            except LockstepError:
+                # Who needs an answer asks again, and is told then.
+                pass
         return self._sequencer
 
     async def settlement(self, *, seen: Checkpoint | None = None) -> SettlementClient:
         """Return the settlement log's client. `seen`: as there; it counts when this is first called."""
         if self._settlement is None:
-            client = SettlementClient(self.network.settlement, self.genesis, self._settings, seen=seen)
+            await self.sequencer()
+            client = SettlementClient(
+                self.network.settlement,
+                self.genesis,
+                self._settings,
+                seen=seen,
+                log_key=self._log_key,
+                sequencer_key=self._sequencer_key,
+            )
             self._settlement = await self._stack.enter_async_context(client)
+            try:
+                await client.checkpoint(timeout_ms=PROBE_MS_MAX)
+            except BadSignature:
+                await self.registry()
+            except LockstepError:
+                pass
         return self._settlement
+
+    async def registry(self) -> ChainRegistry:
+        """Return the registry as of the newest block, followed from genesis. Raises LockstepError."""
+        if self._chain is None:
+            sequencer, chain = await self.sequencer(), ChainRegistry(self.genesis)
+            peer = f"sequencer {self.network.sequencer}"
+            with progress("following the order") as say:
+                async with following(sequencer, chain, genesis=self.genesis, peer=peer, say=say) as follower:
+                    await follower.to_head()
+            self._chain = chain
+        return self._chain
+
+    def _sequencer_key(self, height: Height) -> PublicKey:
+        return self.genesis.sequencer if self._chain is None else self._chain.sequencer_keys.at(height)
+
+    def _log_key(self) -> PublicKey:
+        if self._chain is None:
+            return self.genesis.settlement.public_key
+        return self._chain.registry.keys["settlement"]
 
     async def bridges(self) -> tuple[BridgeClient, ...]:
         """Return the clients of the coordinators, in the order in which they are to be asked."""
         if not self._bridges:
-            self._bridges = tuple(
-                [
-                    await self._stack.enter_async_context(BridgeClient(target, self.genesis, self._settings))
-                    for target in self.network.bridges
-                ]
-            )
+            await self.sequencer()
+            self._bridges = tuple([await self._bridge(target) for target in self.network.bridges])
         return self._bridges
 
     async def nodes(self, rollup: str) -> tuple[RollupClient, ...]:
@@ -82,18 +127,21 @@ class Connections:
                 f"the network file names no node of rollup {rollup}; it names nodes of: {known}",
                 advice=f'add `{rollup} = ["HOST:PORT"]` below [rollups] in it',
                 code="NO_NODE",
-                exit_code=2,
+                exit_code=EXIT_TYPED_WRONG,
             )
         if rollup not in self._nodes:
-            self._nodes[rollup] = tuple(
-                [
-                    await self._stack.enter_async_context(
-                        RollupClient(target, self.genesis, rollup, self._settings)
-                    )
-                    for target in self.network.rollups[rollup]
-                ]
-            )
+            await self.sequencer()
+            targets = self.network.rollups[rollup]
+            self._nodes[rollup] = tuple([await self._node(rollup, target) for target in targets])
         return self._nodes[rollup]
+
+    async def _bridge(self, target: str) -> BridgeClient:
+        client = BridgeClient(target, self.genesis, self._settings, sequencer_key=self._sequencer_key)
+        return await self._stack.enter_async_context(client)
+
+    async def _node(self, rollup: str, target: str) -> RollupClient:
+        client = RollupClient(target, self.genesis, rollup, self._settings, sequencer_key=self._sequencer_key)
+        return await self._stack.enter_async_context(client)
 
 
 @asynccontextmanager
@@ -130,5 +178,7 @@ async def ask_in_turn(
                 failure = error
     assert failure is not None, "there is a client, and it failed"
     if isinstance(failure, TimeoutError):
-        raise CommandFailed("no service answers", code="DEADLINE_EXCEEDED", exit_code=3) from failure
+        raise CommandFailed(
+            "no service answers", code="DEADLINE_EXCEEDED", exit_code=EXIT_UNKNOWN
+        ) from failure
     raise failure

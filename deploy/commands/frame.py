@@ -124,20 +124,30 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read what was typed; exit with 2 if it cannot be meant."""
-        is_json = "--json" in args
-        try:
+        # If reading fails, the option itself may not have been read.
+        with _telling(ctx, is_json="--json" in args):
             return super().parse_args(ctx, args)
-        except ProcessFailure as failure:
-            # A name or an amount that was typed is looked up in the network's files.
-            ctx.exit(_tell(is_json, _explain(failure)))
-        except click.UsageError as error:
-            if not is_json or ctx.resilient_parsing:
-                raise
-            advice = f"see {ctx.command_path} --help"
-            told = CommandFailed(
-                error.format_message(), advice=advice, code="USAGE", exit_code=EXIT_TYPED_WRONG
-            )
-            ctx.exit(_tell(is_json, told))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run it; exit with 2 if it finds that what was typed cannot be meant."""
+        with _telling(ctx, is_json=options_of(ctx).is_json):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _telling(context: click.Context, *, is_json: bool) -> Iterator[None]:
+    """Tell what was typed wrong in words or as JSON, and exit with 2."""
+    try:
+        yield
+    except ProcessFailure as failure:
+        # A name or an amount that was typed is looked up in the network's files.
+        context.exit(_tell(is_json, _explain(failure)))
+    except click.UsageError as error:
+        if not is_json or context.resilient_parsing:
+            raise
+        advice = f"see {context.command_path} --help"
+        told = CommandFailed(error.format_message(), advice=advice, code="USAGE", exit_code=EXIT_TYPED_WRONG)
+        context.exit(_tell(is_json, told))
 
 
 def options_of(context: click.Context) -> Options:

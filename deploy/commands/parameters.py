@@ -5,6 +5,8 @@ Owns how these are read and refused. Names and assets are those of the network o
 """
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -124,6 +126,15 @@ def find_account(text: str, options: Options) -> PublicKey:
     if len(raw) == PUBLIC_KEY_BYTES:
         return PublicKey(raw)
     return find_key(text, options, what="neither an account in 64 hex digits, nor a key file, nor").public_key
+
+
+def account_names(options: Options) -> Mapping[PublicKey, str]:
+    """Return the name of each account whose key lies in the network's folder of keys and can be read."""
+    names = {}
+    for name in key_names(options.network.keys):
+        with suppress(SettingsInvalid):
+            names[load_key(options.network.keys / f"{name}.pem").public_key] = name
+    return names
 
 
 def key_names(keys: Path) -> list[str]:

@@ -38,6 +38,7 @@ PURE_IMPORTS = frozenset(
         "binascii",
         "bisect",
         "collections",
+        "contextlib",
         "copy",
         "dataclasses",
         "enum",

@@ -47,6 +47,7 @@ from lockstep.errors import (
     LockstepError,
     Malformed,
     ProofInvalid,
+    ReceiptInvalid,
     UnavailablePeer,
     WrongChain,
 )
@@ -69,7 +70,7 @@ DISTRUST_ADVICE: Final = "do not act on it; ask another service, and tell whoeve
 _OPTIONS: Final = "lockstep.options"
 """Where click's context keeps the `Options`."""
 
-_UNVERIFIED: Final = (BadSignature, Contradiction, Discontinuous, Malformed, ProofInvalid)
+_UNVERIFIED: Final = (BadSignature, Contradiction, Discontinuous, Malformed, ProofInvalid, ReceiptInvalid)
 
 _Parameters = ParamSpec("_Parameters")
 Say = Callable[[str], None]

@@ -139,9 +139,14 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
         if request.wait_ms > WAIT_MS_MAX:
             raise _malformed("wait_ms", f"is {request.wait_ms}, at most {WAIT_MS_MAX} is waited")
         subject = _subject_of(request)
+        _verify_number(request.at_height, "at_height")
+        if request.at_height > self._node.published.height:
+            raise NotYet(height=request.at_height, newest=self._node.published.height)
         index, receipt = await self._receipt(request, subject)
-        published, block = await self._answerable(0)
-        size = published.state.receipts.size
+        block = await self._executed(request.at_height)
+        size = block.commitment.receipt_count
+        if index >= size:
+            raise NotFound(subject=f"receipt after block {block.commitment.height} of", name=subject)
         proof = common_pb2.InclusionProof(
             index=index, size=size, hashes=self._node.receipts.inclusion_proof(index, size)
         )
@@ -240,6 +245,13 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
         if published.block is None:
             raise NotReady(reason="no block was executed yet")
         return published, published.block
+
+    async def _executed(self, height: int) -> StoredBlock:
+        """Return a block that was executed, 0 being the newest."""
+        _, newest = await self._answerable(0)
+        block = await self._node.storage.block(height) if height else newest
+        assert block is not None, "every executed block is kept"
+        return block
 
     async def _receipt(self, request: rollup_pb2.GetReceiptRequest, subject: str) -> tuple[int, bytes]:
         """Return index and bytes of a receipt, as soon as it is there."""

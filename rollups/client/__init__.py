@@ -6,6 +6,7 @@ async with RollupClient("127.0.0.1:7001", genesis, "alpha") as alpha:
 
 from rollups.client.answers import (
     ProvenCommitment,
+    ProvenReceipt,
     ProvenState,
     ReceiptsPart,
     RollupStatus,
@@ -13,4 +14,12 @@ from rollups.client.answers import (
 )
 from rollups.client.client import RollupClient
 
-__all__ = ["ProvenCommitment", "ProvenState", "ReceiptsPart", "RollupClient", "RollupStatus", "RollupSwap"]
+__all__ = [
+    "ProvenCommitment",
+    "ProvenReceipt",
+    "ProvenState",
+    "ReceiptsPart",
+    "RollupClient",
+    "RollupStatus",
+    "RollupSwap",
+]

@@ -96,6 +96,22 @@ class ProvenState:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenReceipt:
+    """A receipt with its proof, for others to verify."""
+
+    receipt: Receipt
+    """What it says."""
+    encoded: bytes
+    """Its bytes."""
+    index: int
+    """Its index among all of the rollup."""
+    proof: tuple[bytes, ...]
+    """Its inclusion under `commitment`: the siblings, lowest first."""
+    commitment: Commitment
+    """What it was proven under."""
+
+
+@dataclass(frozen=True, slots=True)
 class RollupSwap:
     """What the register and a rollup's escrow say of a swap."""
 
@@ -218,7 +234,7 @@ def verified_state(
     return ProvenState(verified, commitment)
 
 
-def verified_receipt(message: rollup_pb2.ProvenReceipt, *, commitment: Commitment) -> Receipt:
+def verified_receipt(message: rollup_pb2.ProvenReceipt, *, commitment: Commitment) -> ProvenReceipt:
     """Return a receipt after checking that it is in the tree of the commitment's receipts."""
     if message.proof.size != commitment.receipt_count:
         raise Malformed(what="answer", field="receipt.proof.size", reason="is not the commitment's count")
@@ -229,7 +245,13 @@ def verified_receipt(message: rollup_pb2.ProvenReceipt, *, commitment: Commitmen
         proof=tuple(message.proof.hashes),
         root=commitment.receipts_root,
     )
-    return decode_receipt(message.receipt)
+    return ProvenReceipt(
+        receipt=decode_receipt(message.receipt),
+        encoded=message.receipt,
+        index=message.proof.index,
+        proof=tuple(message.proof.hashes),
+        commitment=commitment,
+    )
 
 
 def read_receipts(

@@ -23,11 +23,12 @@ from deploy.node.client import (
 from lockstep.commitment import Commitment
 from lockstep.errors import Malformed, NotFound
 from lockstep.genesis import Genesis
-from lockstep.receipts import Receipt, SettledReceipt, TransactionReceipt, UnbackedReceipt
+from lockstep.receipts import SettledReceipt, TransactionReceipt, UnbackedReceipt
 from lockstep.types import Height, PublicKey, SwapId, TransactionId
 from lockstep.v1 import common_pb2, rollup_pb2, rollup_pb2_grpc
 from rollups.client.answers import (
     ProvenCommitment,
+    ProvenReceipt,
     ProvenState,
     ReceiptsPart,
     RollupStatus,
@@ -141,7 +142,7 @@ class RollupClient:
         Waits up to `wait_ms` of real time for it. Raises `NotFound` if it was not executed until then.
         """
         request = rollup_pb2.GetReceiptRequest(transaction_id=transaction_id)
-        receipt = await self._receipt(request, wait_ms)
+        receipt = (await self._receipt(request, wait_ms)).receipt
         if not isinstance(receipt, TransactionReceipt) or receipt.subject != transaction_id:
             raise Malformed(what="answer", field="receipt", reason="is not the transaction's")
         return receipt
@@ -150,11 +151,28 @@ class RollupClient:
         self, swap_id: SwapId, leg: int, *, wait_ms: int = 0
     ) -> SettledReceipt | UnbackedReceipt:
         """Return how a leg of this rollup was settled, proven; waits as `receipt`. Raises `NotFound`."""
-        request = rollup_pb2.GetReceiptRequest(settled_leg=rollup_pb2.LegName(swap_id=swap_id, leg=leg))
-        receipt = await self._receipt(request, wait_ms)
+        receipt = (await self.proven_settlement(swap_id, leg, wait_ms=wait_ms)).receipt
+        assert not isinstance(receipt, TransactionReceipt), "it is a leg's"
+        return receipt
+
+    async def proven_settlement(
+        self, swap_id: SwapId, leg: int, *, at_height: int = 0, wait_ms: int = 0
+    ) -> ProvenReceipt:
+        """Return how a leg was settled with its proof under the commitment after a block, 0 being the newest.
+
+        Waits as `receipt`. Raises `NotFound` if it was not settled by then, `NotYet` if the block is not
+        executed.
+        """
+        request = rollup_pb2.GetReceiptRequest(
+            settled_leg=rollup_pb2.LegName(swap_id=swap_id, leg=leg), at_height=at_height
+        )
+        proven = await self._receipt(request, wait_ms)
+        receipt, height = proven.receipt, proven.commitment.height
         if isinstance(receipt, TransactionReceipt) or (receipt.subject, receipt.leg) != (swap_id, leg):
             raise Malformed(what="answer", field="receipt", reason="is not the leg's")
-        return receipt
+        if at_height not in (0, height):
+            raise Malformed(what="answer", field="commitment", reason="is of another height")
+        return proven
 
     async def receipts(
         self, from_index: int | None = None, *, from_height: int = 0, account: PublicKey | None = None
@@ -210,7 +228,7 @@ class RollupClient:
             raise Malformed(what="answer", field="height", reason="is not what was asked for")
         return verified_balances(response.balances, account=account, commitment=commitment)
 
-    async def _receipt(self, request: rollup_pb2.GetReceiptRequest, wait_ms: int) -> Receipt:
+    async def _receipt(self, request: rollup_pb2.GetReceiptRequest, wait_ms: int) -> ProvenReceipt:
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + wait_ms / 1_000
         while True:

@@ -126,6 +126,16 @@ async def _(world: World) -> object:
     return await receipt(world, transaction_id=OTHER_ID, wait_ms=60_000)
 
 
+@on_receipt("MALFORMED", "a proof under a block beyond 2^63-1", says="at_height", judge=SERVICE)
+async def _(world: World) -> object:
+    return await receipt(world, index=0, at_height=2**63)
+
+
+@on_receipt("NOT_YET", "a proof under a block that is not executed yet", says="newest", judge=SERVICE)
+async def _(world: World) -> object:
+    return await receipt(world, index=0, at_height=10**9)
+
+
 @on_receipt("NOT_FOUND", "a transaction that was not executed so far", says="transaction", judge=SERVICE)
 async def _(world: World) -> object:
     return await receipt(world, transaction_id=OTHER_ID)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lockstep.v1 import common_pb2 as lockstep_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lockstep/v1/rollup.proto\x12\x0blockstep.v1\x1a\x18lockstep/v1/common.proto\"\x18\n\x16RollupGetStatusRequest\"\xc8\x02\n\x17RollupGetStatusResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x0c\x12\x0e\n\x06rollup\x18\x02 \x01(\t\x12\x0f\n\x07modules\x18\x03 \x03(\t\x12\x18\n\x10software_version\x18\x04 \x01(\t\x12\x0e\n\x06height\x18\x05 \x01(\x04\x12\x0f\n\x07time_ms\x18\x06 \x01(\x04\x12\x13\n\x0bhead_height\x18\x07 \x01(\x04\x12\x31\n\ncommitment\x18\x08 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\x12\x10\n\x08\x61ttester\x18\t \x01(\x0c\x12\x14\n\x0coutbox_items\x18\n \x01(\x04\x12\x15\n\rposted_height\x18\x0b \x01(\x04\x12\x1e\n\x16\x66irst_available_height\x18\x0c \x01(\x04\x12\x18\n\x10not_ready_reason\x18\r \x01(\t\"H\n\x11GetAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61ssets\x18\x02 \x03(\t\x12\x12\n\nmin_height\x18\x03 \x01(\x04\"\x93\x01\n\x12GetAccountResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12&\n\x08\x62\x61lances\x18\x02 \x03(\x0b\x32\x14.lockstep.v1.Balance\x12\x31\n\ncommitment\x18\x03 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\x12\x12\n\nopen_locks\x18\x04 \x01(\r\"I\n\x07\x42\x61lance\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x03 \x01(\r\x12\r\n\x05proof\x18\x04 \x01(\x0c\"3\n\x0fGetStateRequest\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x12\n\nmin_height\x18\x02 \x01(\x04\"~\n\x10GetStateResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x17.lockstep.v1.StateValue\x12\x31\n\ncommitment\x18\x03 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\"F\n\nStateValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\x05value\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x05proof\x18\x03 \x01(\x0c\x42\x08\n\x06_value\"\'\n\x07LegName\x12\x0f\n\x07swap_id\x18\x01 \x01(\x0c\x12\x0b\n\x03leg\x18\x02 \x01(\r\"\x87\x01\n\x11GetReceiptRequest\x12\x18\n\x0etransaction_id\x18\x01 \x01(\x0cH\x00\x12+\n\x0bsettled_leg\x18\x02 \x01(\x0b\x32\x14.lockstep.v1.LegNameH\x00\x12\x0f\n\x05index\x18\x03 \x01(\x04H\x00\x12\x0f\n\x07wait_ms\x18\x04 \x01(\x04\x42\t\n\x07subject\"t\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.lockstep.v1.ProvenReceipt\x12\x31\n\ncommitment\x18\x02 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\"L\n\rProvenReceipt\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12*\n\x05proof\x18\x02 \x01(\x0b\x32\x1b.lockstep.v1.InclusionProof\";\n\x14RollupGetSwapRequest\x12\x0f\n\x07swap_id\x18\x01 \x01(\x0c\x12\x12\n\nmin_height\x18\x02 \x01(\x04\"\xc1\x01\n\x15RollupGetSwapResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\'\n\x07\x65scrows\x18\x03 \x03(\x0b\x32\x16.lockstep.v1.LegEscrow\x12\x31\n\ncommitment\x18\x04 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\x12\x14\n\x0crecord_proof\x18\x05 \x01(\x0c\x12\x16\n\x0eregister_parts\x18\x06 \x01(\x0c\"7\n\tLegEscrow\x12\x0b\n\x03leg\x18\x01 \x01(\r\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"]\n\x15StreamReceiptsRequest\x12\x14\n\nfrom_index\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x66rom_height\x18\x02 \x01(\x04H\x00\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0c\x42\x06\n\x04\x66rom\"k\n\x16StreamReceiptsResponse\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.lockstep.v1.IndexedReceipt\x12\x12\n\nnext_index\x18\x02 \x01(\x04\x12\x0e\n\x06height\x18\x03 \x01(\x04\"0\n\x0eIndexedReceipt\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"&\n\x14GetCommitmentRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\"J\n\x15GetCommitmentResponse\x12\x31\n\ncommitment\x18\x01 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\";\n\x15StreamSnapshotRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x12\n\nfrom_chunk\x18\x02 \x01(\x04\"v\n\x16StreamSnapshotResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x03 \x01(\x04\x12(\n\x05pairs\x18\x04 \x03(\x0b\x32\x19.lockstep.v1.SnapshotPair\"*\n\x0cSnapshotPair\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x32\xab\x05\n\x06Rollup\x12V\n\tGetStatus\x12#.lockstep.v1.RollupGetStatusRequest\x1a$.lockstep.v1.RollupGetStatusResponse\x12M\n\nGetAccount\x12\x1e.lockstep.v1.GetAccountRequest\x1a\x1f.lockstep.v1.GetAccountResponse\x12G\n\x08GetState\x12\x1c.lockstep.v1.GetStateRequest\x1a\x1d.lockstep.v1.GetStateResponse\x12M\n\nGetReceipt\x12\x1e.lockstep.v1.GetReceiptRequest\x1a\x1f.lockstep.v1.GetReceiptResponse\x12P\n\x07GetSwap\x12!.lockstep.v1.RollupGetSwapRequest\x1a\".lockstep.v1.RollupGetSwapResponse\x12[\n\x0eStreamReceipts\x12\".lockstep.v1.StreamReceiptsRequest\x1a#.lockstep.v1.StreamReceiptsResponse0\x01\x12V\n\rGetCommitment\x12!.lockstep.v1.GetCommitmentRequest\x1a\".lockstep.v1.GetCommitmentResponse\x12[\n\x0eStreamSnapshot\x12\".lockstep.v1.StreamSnapshotRequest\x1a#.lockstep.v1.StreamSnapshotResponse0\x01\x42\x18Z\x16lockstep/v1;lockstepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lockstep/v1/rollup.proto\x12\x0blockstep.v1\x1a\x18lockstep/v1/common.proto\"\x18\n\x16RollupGetStatusRequest\"\xc8\x02\n\x17RollupGetStatusResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x0c\x12\x0e\n\x06rollup\x18\x02 \x01(\t\x12\x0f\n\x07modules\x18\x03 \x03(\t\x12\x18\n\x10software_version\x18\x04 \x01(\t\x12\x0e\n\x06height\x18\x05 \x01(\x04\x12\x0f\n\x07time_ms\x18\x06 \x01(\x04\x12\x13\n\x0bhead_height\x18\x07 \x01(\x04\x12\x31\n\ncommitment\x18\x08 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\x12\x10\n\x08\x61ttester\x18\t \x01(\x0c\x12\x14\n\x0coutbox_items\x18\n \x01(\x04\x12\x15\n\rposted_height\x18\x0b \x01(\x04\x12\x1e\n\x16\x66irst_available_height\x18\x0c \x01(\x04\x12\x18\n\x10not_ready_reason\x18\r \x01(\t\"H\n\x11GetAccountRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0c\x12\x0e\n\x06\x61ssets\x18\x02 \x03(\t\x12\x12\n\nmin_height\x18\x03 \x01(\x04\"\x93\x01\n\x12GetAccountResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12&\n\x08\x62\x61lances\x18\x02 \x03(\x0b\x32\x14.lockstep.v1.Balance\x12\x31\n\ncommitment\x18\x03 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\x12\x12\n\nopen_locks\x18\x04 \x01(\r\"I\n\x07\x42\x61lance\x12\r\n\x05\x61sset\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\x12\x10\n\x08\x64\x65\x63imals\x18\x03 \x01(\r\x12\r\n\x05proof\x18\x04 \x01(\x0c\"3\n\x0fGetStateRequest\x12\x0c\n\x04keys\x18\x01 \x03(\x0c\x12\x12\n\nmin_height\x18\x02 \x01(\x04\"~\n\x10GetStateResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\'\n\x06values\x18\x02 \x03(\x0b\x32\x17.lockstep.v1.StateValue\x12\x31\n\ncommitment\x18\x03 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\"F\n\nStateValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x12\n\x05value\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x05proof\x18\x03 \x01(\x0c\x42\x08\n\x06_value\"\'\n\x07LegName\x12\x0f\n\x07swap_id\x18\x01 \x01(\x0c\x12\x0b\n\x03leg\x18\x02 \x01(\r\"\x9a\x01\n\x11GetReceiptRequest\x12\x18\n\x0etransaction_id\x18\x01 \x01(\x0cH\x00\x12+\n\x0bsettled_leg\x18\x02 \x01(\x0b\x32\x14.lockstep.v1.LegNameH\x00\x12\x0f\n\x05index\x18\x03 \x01(\x04H\x00\x12\x0f\n\x07wait_ms\x18\x04 \x01(\x04\x12\x11\n\tat_height\x18\x05 \x01(\x04\x42\t\n\x07subject\"t\n\x12GetReceiptResponse\x12+\n\x07receipt\x18\x01 \x01(\x0b\x32\x1a.lockstep.v1.ProvenReceipt\x12\x31\n\ncommitment\x18\x02 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\"L\n\rProvenReceipt\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12*\n\x05proof\x18\x02 \x01(\x0b\x32\x1b.lockstep.v1.InclusionProof\";\n\x14RollupGetSwapRequest\x12\x0f\n\x07swap_id\x18\x01 \x01(\x0c\x12\x12\n\nmin_height\x18\x02 \x01(\x04\"\xc1\x01\n\x15RollupGetSwapResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\'\n\x07\x65scrows\x18\x03 \x03(\x0b\x32\x16.lockstep.v1.LegEscrow\x12\x31\n\ncommitment\x18\x04 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\x12\x14\n\x0crecord_proof\x18\x05 \x01(\x0c\x12\x16\n\x0eregister_parts\x18\x06 \x01(\x0c\"7\n\tLegEscrow\x12\x0b\n\x03leg\x18\x01 \x01(\r\x12\x0e\n\x06record\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"]\n\x15StreamReceiptsRequest\x12\x14\n\nfrom_index\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x66rom_height\x18\x02 \x01(\x04H\x00\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\x0c\x42\x06\n\x04\x66rom\"k\n\x16StreamReceiptsResponse\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.lockstep.v1.IndexedReceipt\x12\x12\n\nnext_index\x18\x02 \x01(\x04\x12\x0e\n\x06height\x18\x03 \x01(\x04\"0\n\x0eIndexedReceipt\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"&\n\x14GetCommitmentRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\"J\n\x15GetCommitmentResponse\x12\x31\n\ncommitment\x18\x01 \x01(\x0b\x32\x1d.lockstep.v1.ProvenCommitment\";\n\x15StreamSnapshotRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\x12\n\nfrom_chunk\x18\x02 \x01(\x04\"v\n\x16StreamSnapshotResponse\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12\r\n\x05\x63hunk\x18\x02 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x03 \x01(\x04\x12(\n\x05pairs\x18\x04 \x03(\x0b\x32\x19.lockstep.v1.SnapshotPair\"*\n\x0cSnapshotPair\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\x32\xab\x05\n\x06Rollup\x12V\n\tGetStatus\x12#.lockstep.v1.RollupGetStatusRequest\x1a$.lockstep.v1.RollupGetStatusResponse\x12M\n\nGetAccount\x12\x1e.lockstep.v1.GetAccountRequest\x1a\x1f.lockstep.v1.GetAccountResponse\x12G\n\x08GetState\x12\x1c.lockstep.v1.GetStateRequest\x1a\x1d.lockstep.v1.GetStateResponse\x12M\n\nGetReceipt\x12\x1e.lockstep.v1.GetReceiptRequest\x1a\x1f.lockstep.v1.GetReceiptResponse\x12P\n\x07GetSwap\x12!.lockstep.v1.RollupGetSwapRequest\x1a\".lockstep.v1.RollupGetSwapResponse\x12[\n\x0eStreamReceipts\x12\".lockstep.v1.StreamReceiptsRequest\x1a#.lockstep.v1.StreamReceiptsResponse0\x01\x12V\n\rGetCommitment\x12!.lockstep.v1.GetCommitmentRequest\x1a\".lockstep.v1.GetCommitmentResponse\x12[\n\x0eStreamSnapshot\x12\".lockstep.v1.StreamSnapshotRequest\x1a#.lockstep.v1.StreamSnapshotResponse0\x01\x42\x18Z\x16lockstep/v1;lockstepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,33 +52,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEGNAME']._serialized_start=976
   _globals['_LEGNAME']._serialized_end=1015
   _globals['_GETRECEIPTREQUEST']._serialized_start=1018
-  _globals['_GETRECEIPTREQUEST']._serialized_end=1153
-  _globals['_GETRECEIPTRESPONSE']._serialized_start=1155
-  _globals['_GETRECEIPTRESPONSE']._serialized_end=1271
-  _globals['_PROVENRECEIPT']._serialized_start=1273
-  _globals['_PROVENRECEIPT']._serialized_end=1349
-  _globals['_ROLLUPGETSWAPREQUEST']._serialized_start=1351
-  _globals['_ROLLUPGETSWAPREQUEST']._serialized_end=1410
-  _globals['_ROLLUPGETSWAPRESPONSE']._serialized_start=1413
-  _globals['_ROLLUPGETSWAPRESPONSE']._serialized_end=1606
-  _globals['_LEGESCROW']._serialized_start=1608
-  _globals['_LEGESCROW']._serialized_end=1663
-  _globals['_STREAMRECEIPTSREQUEST']._serialized_start=1665
-  _globals['_STREAMRECEIPTSREQUEST']._serialized_end=1758
-  _globals['_STREAMRECEIPTSRESPONSE']._serialized_start=1760
-  _globals['_STREAMRECEIPTSRESPONSE']._serialized_end=1867
-  _globals['_INDEXEDRECEIPT']._serialized_start=1869
-  _globals['_INDEXEDRECEIPT']._serialized_end=1917
-  _globals['_GETCOMMITMENTREQUEST']._serialized_start=1919
-  _globals['_GETCOMMITMENTREQUEST']._serialized_end=1957
-  _globals['_GETCOMMITMENTRESPONSE']._serialized_start=1959
-  _globals['_GETCOMMITMENTRESPONSE']._serialized_end=2033
-  _globals['_STREAMSNAPSHOTREQUEST']._serialized_start=2035
-  _globals['_STREAMSNAPSHOTREQUEST']._serialized_end=2094
-  _globals['_STREAMSNAPSHOTRESPONSE']._serialized_start=2096
-  _globals['_STREAMSNAPSHOTRESPONSE']._serialized_end=2214
-  _globals['_SNAPSHOTPAIR']._serialized_start=2216
-  _globals['_SNAPSHOTPAIR']._serialized_end=2258
-  _globals['_ROLLUP']._serialized_start=2261
-  _globals['_ROLLUP']._serialized_end=2944
+  _globals['_GETRECEIPTREQUEST']._serialized_end=1172
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=1174
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=1290
+  _globals['_PROVENRECEIPT']._serialized_start=1292
+  _globals['_PROVENRECEIPT']._serialized_end=1368
+  _globals['_ROLLUPGETSWAPREQUEST']._serialized_start=1370
+  _globals['_ROLLUPGETSWAPREQUEST']._serialized_end=1429
+  _globals['_ROLLUPGETSWAPRESPONSE']._serialized_start=1432
+  _globals['_ROLLUPGETSWAPRESPONSE']._serialized_end=1625
+  _globals['_LEGESCROW']._serialized_start=1627
+  _globals['_LEGESCROW']._serialized_end=1682
+  _globals['_STREAMRECEIPTSREQUEST']._serialized_start=1684
+  _globals['_STREAMRECEIPTSREQUEST']._serialized_end=1777
+  _globals['_STREAMRECEIPTSRESPONSE']._serialized_start=1779
+  _globals['_STREAMRECEIPTSRESPONSE']._serialized_end=1886
+  _globals['_INDEXEDRECEIPT']._serialized_start=1888
+  _globals['_INDEXEDRECEIPT']._serialized_end=1936
+  _globals['_GETCOMMITMENTREQUEST']._serialized_start=1938
+  _globals['_GETCOMMITMENTREQUEST']._serialized_end=1976
+  _globals['_GETCOMMITMENTRESPONSE']._serialized_start=1978
+  _globals['_GETCOMMITMENTRESPONSE']._serialized_end=2052
+  _globals['_STREAMSNAPSHOTREQUEST']._serialized_start=2054
+  _globals['_STREAMSNAPSHOTREQUEST']._serialized_end=2113
+  _globals['_STREAMSNAPSHOTRESPONSE']._serialized_start=2115
+  _globals['_STREAMSNAPSHOTRESPONSE']._serialized_end=2233
+  _globals['_SNAPSHOTPAIR']._serialized_start=2235
+  _globals['_SNAPSHOTPAIR']._serialized_end=2277
+  _globals['_ROLLUP']._serialized_start=2280
+  _globals['_ROLLUP']._serialized_end=2963
 # @@protoc_insertion_point(module_scope)

@@ -344,12 +344,15 @@ class GetReceiptRequest(_message.Message):
     SETTLED_LEG_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     WAIT_MS_FIELD_NUMBER: _builtins.int
+    AT_HEIGHT_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.bytes
     """The id of a transaction: the first that acted, else the first that failed."""
     index: _builtins.int
     """The receipt's index among all of the rollup, from 0."""
     wait_ms: _builtins.int
     """How long to wait for it, in milliseconds of real time, at most 30,000. 0: answer at once."""
+    at_height: _builtins.int
+    """The block under whose commitment it is to be proven, such as one that is anchored. 0: the newest."""
     @_builtins.property
     def settled_leg(self) -> Global___LegName:
         """The settlement of a leg of this rollup."""
@@ -361,10 +364,11 @@ class GetReceiptRequest(_message.Message):
         settled_leg: Global___LegName | None = ...,
         index: _builtins.int = ...,
         wait_ms: _builtins.int = ...,
+        at_height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "settled_leg", b"settled_leg", "subject", b"subject", "transaction_id", b"transaction_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "settled_leg", b"settled_leg", "subject", b"subject", "transaction_id", b"transaction_id", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_height", b"at_height", "index", b"index", "settled_leg", b"settled_leg", "subject", b"subject", "transaction_id", b"transaction_id", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["transaction_id", "settled_leg", "index"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015

@@ -103,7 +103,8 @@ class RollupServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetReceipt(self, request, context):
-        """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far), MALFORMED.
+        """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far, or not at the
+        height asked for), NOT_YET, MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class RollupStub:
     GetState: _grpc.UnaryUnaryMultiCallable[_rollup_pb2.GetStateRequest, _rollup_pb2.GetStateResponse]
     """Values of the state map, present or absent, proven. Errors: MALFORMED, NOT_READY."""
     GetReceipt: _grpc.UnaryUnaryMultiCallable[_rollup_pb2.GetReceiptRequest, _rollup_pb2.GetReceiptResponse]
-    """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far), MALFORMED."""
+    """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far, or not at the
+    height asked for), NOT_YET, MALFORMED.
+    """
     GetSwap: _grpc.UnaryUnaryMultiCallable[_rollup_pb2.RollupGetSwapRequest, _rollup_pb2.RollupGetSwapResponse]
     """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP (never opened, or decided and dropped), MALFORMED."""
     StreamReceipts: _grpc.UnaryStreamMultiCallable[_rollup_pb2.StreamReceiptsRequest, _rollup_pb2.StreamReceiptsResponse]
@@ -66,7 +68,9 @@ class RollupAsyncStub(RollupStub):
     GetState: _aio.UnaryUnaryMultiCallable[_rollup_pb2.GetStateRequest, _rollup_pb2.GetStateResponse]  # type: ignore[assignment]
     """Values of the state map, present or absent, proven. Errors: MALFORMED, NOT_READY."""
     GetReceipt: _aio.UnaryUnaryMultiCallable[_rollup_pb2.GetReceiptRequest, _rollup_pb2.GetReceiptResponse]  # type: ignore[assignment]
-    """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far), MALFORMED."""
+    """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far, or not at the
+    height asked for), NOT_YET, MALFORMED.
+    """
     GetSwap: _aio.UnaryUnaryMultiCallable[_rollup_pb2.RollupGetSwapRequest, _rollup_pb2.RollupGetSwapResponse]  # type: ignore[assignment]
     """What the register and this rollup's escrow say of a swap. Errors: UNKNOWN_SWAP (never opened, or decided and dropped), MALFORMED."""
     StreamReceipts: _aio.UnaryStreamMultiCallable[_rollup_pb2.StreamReceiptsRequest, _rollup_pb2.StreamReceiptsResponse]  # type: ignore[assignment]
@@ -113,7 +117,9 @@ class RollupServicer(metaclass=_abc_1.ABCMeta):
         request: _rollup_pb2.GetReceiptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rollup_pb2.GetReceiptResponse, _abc.Awaitable[_rollup_pb2.GetReceiptResponse]]:
-        """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far), MALFORMED."""
+        """What became of a transaction or of a swap's leg, proven. Errors: NOT_FOUND (not executed so far, or not at the
+        height asked for), NOT_YET, MALFORMED.
+        """
 
     @_abc_1.abstractmethod
     def GetSwap(

@@ -211,6 +211,41 @@ async def test_swaps_their_escrow_and_settlement(tmp_path: Path) -> None:
         assert not (await alpha.client.swap(swap.id)).escrows
 
 
+async def test_a_settlement_under_the_commitment_of_any_height(tmp_path: Path) -> None:
+    async with served(tmp_path) as alpha:
+        swap = await alpha.play_swap()
+        settled_height = (await alpha.client.settlement(swap.id, 0)).height
+        for _ in range(3):
+            await alpha.block(alpha.pay()[1])
+        newest = (await alpha.client.proven_settlement(swap.id, 0)).commitment
+        assert newest.height == settled_height + 3
+        for height in range(settled_height, newest.height + 1):
+            proven = await alpha.client.proven_settlement(swap.id, 0, at_height=height)
+            assert proven.commitment == await alpha.client.commitment(height)
+            assert proven.receipt == decode_receipt(proven.encoded)
+        with pytest.raises(NotFound, match=f"after block {settled_height - 1}"):
+            await alpha.client.proven_settlement(swap.id, 0, at_height=settled_height - 1)
+        with pytest.raises(NotYet):
+            await alpha.client.proven_settlement(swap.id, 0, at_height=newest.height + 1)
+
+
+async def test_a_settlement_under_another_commitment_than_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = RollupService.GetReceipt
+
+    async def answer(self: RollupService, request: Any, context: Any) -> Any:  # noqa: ANN401
+        request.at_height = 0
+        return await honest(self, request, context)
+
+    monkeypatch.setattr(RollupService, "GetReceipt", answer)
+    async with served(tmp_path) as alpha:
+        swap = await alpha.play_swap()
+        await alpha.block()
+        with pytest.raises(Malformed, match="another height"):
+            await alpha.client.proven_settlement(swap.id, 0, at_height=3)
+
+
 async def test_commitments_of_every_height(tmp_path: Path) -> None:
     async with served(tmp_path) as alpha:
         newest = rollup_pb2.GetCommitmentRequest()

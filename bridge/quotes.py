@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from bridge.client.quote_messages import read_request, request_message
 from bridge.coordinator import Coordinator
 from deploy.node.server import unless_stopping
 from lockstep.errors import (
@@ -34,7 +35,6 @@ from lockstep.quote_requests import (
     QuoteRequest,
     best_first,
     read_pair,
-    read_quote_request,
     verify_answer,
     verify_fresh,
 )
@@ -149,7 +149,7 @@ class Makers:
         Order of checks: the request, that the order was followed to its end, rollups, room, makers. Raises
         Malformed, NotReady, UnknownNamespace, QueueFull or NoQuote.
         """
-        request, wait_ms = _read_request(message), _read_wait_ms(message.wait_ms)
+        request, wait_ms = read_request(message), _read_wait_ms(message.wait_ms)
         self._verify_open(request.pair)
         if self._requests >= REQUESTS_MAX:
             raise QueueFull(queue="quote request", limit=REQUESTS_MAX)
@@ -282,18 +282,6 @@ class Makers:
                 raise UnknownNamespace(namespace=side.rollup)
 
 
-def request_message(request: QuoteRequest, *, wait_ms: int) -> bridge_pb2.RequestQuotesRequest:
-    """Return a request as it travels."""
-    give, get = request.pair.give, request.pair.get
-    return bridge_pb2.RequestQuotesRequest(
-        give=bridge_pb2.AssetName(rollup=give.rollup, asset=give.asset.decode()),
-        give_amount="" if request.give_amount is None else str(request.give_amount),
-        get=bridge_pb2.AssetName(rollup=get.rollup, asset=get.asset.decode()),
-        get_amount="" if request.get_amount is None else str(request.get_amount),
-        wait_ms=wait_ms,
-    )
-
-
 async def _first(
     requests: AsyncIterator[bridge_pb2.MakeQuotesRequest],
 ) -> bridge_pb2.MakeQuotesRequest | None:
@@ -321,15 +309,6 @@ def _read_hello(message: bridge_pb2.MakeQuotesRequest) -> tuple[PublicKey, froze
     if len(pairs) != len(hello.pairs):
         raise _malformed("hello", "pairs", "name a pair twice")
     return PublicKey(hello.maker), pairs
-
-
-def _read_request(message: bridge_pb2.RequestQuotesRequest) -> QuoteRequest:
-    return read_quote_request(
-        give=(message.give.rollup, message.give.asset),
-        give_amount=message.give_amount,
-        get=(message.get.rollup, message.get.asset),
-        get_amount=message.get_amount,
-    )
 
 
 def _read_wait_ms(value: int) -> int:

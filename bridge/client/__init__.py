@@ -9,6 +9,7 @@
 | `failover`, `venue` | `Venue`: several services of a kind, seen as one |
 | `steps`, `checks` | what is to be done next, and what is checked before, as functions |
 | `driving`, `desk` | `Desk`: agrees to swaps, and takes one from wherever it stands to its end |
+| `quotes`, `maker` | a quote turned into a swap; `Maker`: gives quotes and locks the swaps that keep them |
 
 Start with `Desk`.
 
@@ -20,6 +21,8 @@ from bridge.client.checks import LegEnd, NotAsAgreed
 from bridge.client.desk import Desk
 from bridge.client.driving import Driven, Progress
 from bridge.client.failover import Failover
+from bridge.client.maker import Maker, Offer
+from bridge.client.quotes import TakenQuote, take_quote, terms_of_quote
 from bridge.client.recorded import REVEAL_NAMES, RecordedSwap, Role
 from bridge.client.service import BridgeClient
 from bridge.client.steps import Standing
@@ -54,7 +57,9 @@ __all__ = [
     "LegEnd",
     "LegState",
     "LegView",
+    "Maker",
     "NotAsAgreed",
+    "Offer",
     "Progress",
     "RecordedSwap",
     "RevealPolicy",
@@ -63,9 +68,12 @@ __all__ = [
     "SwapPage",
     "SwapPhase",
     "SwapView",
+    "TakenQuote",
     "Trader",
     "Venue",
     "Wallet",
     "open_venue",
+    "take_quote",
+    "terms_of_quote",
     "transfer_leg",
 ]

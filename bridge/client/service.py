@@ -7,12 +7,13 @@ repeating the call is always safe.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from typing import Final, Self, TypeVar
 
 import grpc
 
+from bridge.client.quote_messages import request_message
 from bridge.client.views import (
     BridgeStatus,
     EventView,
@@ -27,6 +28,8 @@ from deploy.node.client import Backoff, CallMethod, ClientSettings, connect, err
 from deploy.node.logs import Secret
 from lockstep.errors import LockstepError, Malformed, NotYet, Pruned, TimedOut, WrongChain
 from lockstep.genesis import Genesis
+from lockstep.quote_requests import QuoteRequest, verify_answer
+from lockstep.quotes import Pair, SignedQuote
 from lockstep.terms import swap_id_of
 from lockstep.types import ChainId, SwapId
 from lockstep.v1 import bridge_pb2, bridge_pb2_grpc
@@ -65,7 +68,8 @@ class BridgeClient:
         """
         self._genesis = genesis
         self._verifier = Verifier(genesis.chain_id, sequencer_key or (lambda _: genesis.sequencer))
-        self._peer = f"the bridge at {target}"
+        self.peer = f"the bridge at {target}"
+        """What it is called in errors."""
         self._channel = connect(target, settings)
         self._stub = bridge_pb2_grpc.BridgeStub(self._channel)
         self._randomness = random.Random()
@@ -162,6 +166,32 @@ class BridgeClient:
             response.waiting_for,
         )
 
+    async def request_quotes(
+        self,
+        pair: Pair,
+        *,
+        give_amount: int | None = None,
+        get_amount: int | None = None,
+        wait_ms: int = 0,
+        timeout_ms: int = CALL_TIMEOUT_MS,
+    ) -> tuple[SignedQuote, ...]:
+        """Ask the connected makers of a pair, and return their quotes, best first.
+
+        Exactly one amount is said, in base units. `wait_ms` is how long makers may take, 1..5,000; 0: 500.
+        Each quote is for what was asked and signed by the maker that it names. Raises `NoQuote`.
+        """
+        request = QuoteRequest(pair, give_amount, get_amount)
+        message = request_message(request, wait_ms=wait_ms)
+        response = await self._call(self._stub.RequestQuotes, message, timeout_ms)
+        chain = self._genesis.chain_id
+        return tuple(verify_answer(encoded, request, chain=chain) for encoded in response.quotes)
+
+    def quote_stream(
+        self, requests: AsyncIterator[bridge_pb2.MakeQuotesRequest]
+    ) -> "grpc.aio.StreamStreamCall[bridge_pb2.MakeQuotesRequest, bridge_pb2.MakeQuotesResponse]":
+        """Return a maker's stream, for `Maker`."""
+        return self._stub.MakeQuotes(requests)
+
     async def status(self, *, timeout_ms: int = CALL_TIMEOUT_MS) -> BridgeStatus:
         """Return where the coordinator stands. Raises `WrongChain` if it follows another chain."""
         request = bridge_pb2.BridgeGetStatusRequest()
@@ -203,7 +233,7 @@ class BridgeClient:
                     from_sequence = response.next_sequence
                 error: LockstepError | None = None
             except grpc.aio.AioRpcError as failure:
-                error = error_from_rpc(failure, peer=self._peer)
+                error = error_from_rpc(failure, peer=self.peer)
                 if isinstance(error, Pruned | NotYet) and from_sequence:
                     from_sequence = 0
                     continue
@@ -231,14 +261,14 @@ class BridgeClient:
                         if view.phase in phases or view.is_final:
                             return view
         except TimeoutError:
-            raise TimedOut(peer=self._peer) from None
+            raise TimedOut(peer=self.peer) from None
         raise AssertionError("watch ends only by raising")
 
     async def _call(
         self, method: CallMethod[_Request, _Response], request: _Request, timeout_ms: int
     ) -> _Response:
         return await retrying(
-            method, request, timeout_ms=timeout_ms, peer=self._peer, randomness=self._randomness
+            method, request, timeout_ms=timeout_ms, peer=self.peer, randomness=self._randomness
         )
 
     def _parse_ordered(self, response: bridge_pb2.RevealResponse | bridge_pb2.CancelResponse) -> Ordered:

@@ -12,9 +12,11 @@ from typing import Final
 
 from lockstep import limits
 from lockstep.encoding import Reader, encode_strictly, u8, u64, u128, var8
+from lockstep.errors import Malformed
 from lockstep.hashing import SIGN_QUOTE
 from lockstep.order import is_rollup_id
 from lockstep.signing import SIGNATURE_BYTES, SigningKey, verify
+from lockstep.terms import Leg, LegKind, Premium, PremiumShare, Terms
 from lockstep.types import ChainId, PublicKey, RollupId, Signature
 
 __pure__ = True
@@ -107,6 +109,56 @@ def decode_quote(encoded: bytes) -> SignedQuote:
     reader = Reader(encoded, "quote")
     signature, body = Signature(reader.take(SIGNATURE_BYTES, "signature")), reader.rest()
     return SignedQuote(signature, body, _decode_body(body))
+
+
+def legs_of(quote: Quote, taker: PublicKey) -> tuple[Leg, Leg]:
+    """Return the legs of a swap that keeps a quote: what the taker gives, and what it gets."""
+    give, get = quote.pair.give, quote.pair.get
+    return (
+        Leg(give.rollup, LegKind.TRANSFER, taker, quote.maker, give.asset, quote.give_amount),
+        Leg(get.rollup, LegKind.TRANSFER, quote.maker, taker, get.asset, quote.get_amount),
+    )
+
+
+def premium_of(quote: Quote, leg: int) -> Premium | None:
+    """Return the premium of a swap that keeps a quote; `leg` is the one that the taker gives."""
+    if quote.premium_amount == 0:
+        return None
+    return Premium(leg, (PremiumShare(quote.maker, quote.premium_amount),))
+
+
+def verify_kept(terms: Terms, quote: Quote) -> int:
+    """Check that terms keep a quote, and return the place of the leg that its maker gives.
+
+    Order of checks: chain, what the maker gives, what it gets, the premium, `expires_ms`. Raises Malformed,
+    naming what is not as it was offered. The time by which the swap must be opened is not the terms' to keep:
+    the maker's lock keeps it.
+    """
+    if terms.chain != quote.chain:
+        raise _not_kept("chain", "is another one than the quote's")
+    if len(terms.legs) != 2:
+        raise _not_kept("legs", f"are {len(terms.legs)}, the quote has 2")
+    given = next((place for place, leg in enumerate(terms.legs) if leg.sender == quote.maker), None)
+    if given is None:
+        raise _not_kept("legs", "are none that the maker gives")
+    got = 1 - given
+    give, get = legs_of(quote, quote.maker)
+    for place, offered in ((given, get), (got, give)):
+        leg = terms.legs[place]
+        found = (leg.rollup, leg.kind, leg.asset, leg.amount)
+        if found != (offered.rollup, offered.kind, offered.asset, offered.amount):
+            raise _not_kept(f"legs[{place}]", "is another asset or amount than was offered")
+    if terms.legs[got].recipient != quote.maker:
+        raise _not_kept(f"legs[{got}].recipient", "is not the maker")
+    if terms.premium != premium_of(quote, got):
+        raise _not_kept("premium", "is not the one that was offered")
+    if terms.expires_ms > quote.expires_by_ms:
+        raise _not_kept("expires_ms", f"lies beyond the {quote.expires_by_ms} that was offered")
+    return given
+
+
+def _not_kept(field: str, reason: str) -> Malformed:
+    return Malformed(what="terms", field=field, reason=reason)
 
 
 def _bytes_of(quote: Quote) -> bytes:

@@ -29,6 +29,9 @@ ATTEMPT_MS_MAX: Final = 3_000
 PROBE_MS_MAX: Final = 1_000
 """How long to wait for a first answer, by which it is seen whose key is in use."""
 
+STALL_MS_MAX: Final = 15_000
+"""How long a stream may tell nothing where something is known to be next."""
+
 ROUNDS_MAX: Final = 3
 """How often all of them are asked before there is no answer."""
 
@@ -57,7 +60,7 @@ class Connections:
         """Return the sequencer's client."""
         if self._sequencer is None:
             client = SequencerClient(
-                self.network.sequencer, self.genesis, self._settings, sequencer_key=self._sequencer_key
+                self.network.sequencer, self.genesis, self._settings, sequencer_key=self.sequencer_key
             )
             self._sequencer = await self._stack.enter_async_context(client)
             try:
@@ -79,7 +82,7 @@ class Connections:
                 self._settings,
                 seen=seen,
                 log_key=self._log_key,
-                sequencer_key=self._sequencer_key,
+                sequencer_key=self.sequencer_key,
             )
             self._settlement = await self._stack.enter_async_context(client)
             try:
@@ -101,7 +104,8 @@ class Connections:
             self._chain = chain
         return self._chain
 
-    def _sequencer_key(self, height: Height) -> PublicKey:
+    def sequencer_key(self, height: Height) -> PublicKey:
+        """Return the key that signs the header at a height, as far as is known."""
         return self.genesis.sequencer if self._chain is None else self._chain.sequencer_keys.at(height)
 
     def _log_key(self) -> PublicKey:
@@ -136,11 +140,11 @@ class Connections:
         return self._nodes[rollup]
 
     async def _bridge(self, target: str) -> BridgeClient:
-        client = BridgeClient(target, self.genesis, self._settings, sequencer_key=self._sequencer_key)
+        client = BridgeClient(target, self.genesis, self._settings, sequencer_key=self.sequencer_key)
         return await self._stack.enter_async_context(client)
 
     async def _node(self, rollup: str, target: str) -> RollupClient:
-        client = RollupClient(target, self.genesis, rollup, self._settings, sequencer_key=self._sequencer_key)
+        client = RollupClient(target, self.genesis, rollup, self._settings, sequencer_key=self.sequencer_key)
         return await self._stack.enter_async_context(client)
 
 

@@ -199,8 +199,11 @@ def json_option(command: Callable[Concatenate[Options, _Parameters], None]) -> C
     )(with_options)
 
 
-def run(options: Options, work: Callable[[], Awaitable[int | None]]) -> NoReturn:
-    """Do the work of a command and exit: with the code that it returns, or the one of what went wrong."""
+def run(options: Options, work: Callable[[], Awaitable[int | None]], *, is_reading: bool = False) -> NoReturn:
+    """Do the work of a command and exit: with the code that it returns, or the one of what went wrong.
+
+    `is_reading`: it changes nothing and goes on until Ctrl-C, so that there is nothing to say then.
+    """
     # What the clients log is for operators; a person at a command is told in words.
     configure_logs(LogSettings(level="error"), process="lockstep")
     try:
@@ -211,6 +214,8 @@ def run(options: Options, work: Callable[[], Awaitable[int | None]]) -> NoReturn
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_PIPE_CLOSED)
     except KeyboardInterrupt:
+        if is_reading:
+            sys.exit(EXIT_INTERRUPTED)
         stopped = CommandFailed(
             "stopped; what was sent may still be done",
             advice=REPEAT_ADVICE,

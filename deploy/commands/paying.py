@@ -13,8 +13,9 @@ from typing import Final
 from bridge.client import Trader
 from deploy.commands.connecting import Connections, ask_in_turn
 from deploy.commands.frame import EXIT_UNKNOWN, REPEAT_ADVICE, CommandFailed, Say
+from deploy.commands.records import record_file
 from deploy.node.datadir import create_atomically
-from deploy.node.failures import DataRefused, StorageFailed
+from deploy.node.failures import DataRefused
 from lockstep.errors import Expired, Malformed, NeverOrdered, NotFound
 from lockstep.order import Bundle, Transaction, bundle_id_of
 from lockstep.receipts import TransactionReceipt
@@ -68,16 +69,11 @@ def keep_payment(
     DataRefused.
     """
     payload = trader.sign_call(rollup, call, valid_until_ms=time_ms + WINDOW_MS)
-    file = wallet / FOLDER / f"{_intent(decode_transaction(payload))}.payment"
+    file = record_file(wallet, FOLDER, f"{_intent(decode_transaction(payload))}.payment")
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         create_atomically(file, payload)
     except FileExistsError:
         return _load(file)
-    except OSError as error:
-        raise StorageFailed(
-            f"{file.parent} cannot be made: {error.strerror}; name a wallet in which you may write"
-        ) from error
     return Payment(decode_transaction(payload), payload, file, is_resumed=False)
 
 

@@ -9,12 +9,15 @@ from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Final, Self
 
-from deploy.node.client import DEFAULT_BACKOFF, ClientSettings, connect, retrying
-from lockstep.errors import WrongChain
+import grpc
+
+from deploy.node.client import DEFAULT_BACKOFF, ClientSettings, connect, error_from_rpc, retrying
+from lockstep.errors import Discontinuous, UnavailablePeer, WrongChain
 from lockstep.genesis import Genesis
 from lockstep.hashing import GENESIS, tagged_hash
 from lockstep.header import Tip
 from lockstep.order import Bundle, bundle_id_of, verify_bundle_shape
+from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, ChainId, Height, Namespace
 from lockstep.v1 import sequencer_pb2, sequencer_pb2_grpc
 from sequencer.client.following import follow
@@ -168,6 +171,23 @@ class SequencerClient:
             backoff=DEFAULT_BACKOFF,
             randomness=self._randomness,
         )
+
+    async def header(self, height: Height, *, timeout_ms: int = _CALL_TIMEOUT_MS) -> ProvenHeader:
+        """Return the signed header at a height. Raises NotYet, Pruned, TimedOut."""
+        request = sequencer_pb2.StreamBlocksRequest(from_height=height)
+        call = self._stub.StreamBlocks(request, timeout=timeout_ms / 1_000)
+        try:
+            async for response in call:
+                for share in response.blocks:
+                    proven = read_header(share.header)
+                    if self._verifier.header(proven).height != height:
+                        raise Discontinuous(what="header", reason="is at another height than was asked for")
+                    return proven
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure, peer=self._peer) from failure
+        finally:
+            call.cancel()
+        raise UnavailablePeer(peer=self._peer)
 
     def _check_chain(self, found: bytes) -> None:
         if found != self._genesis.chain_id:

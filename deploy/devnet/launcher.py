@@ -40,6 +40,10 @@ class DevnetFailed(Exception):
     """A process did not do what it was started for; the message names it and ends with its log."""
 
 
+class KilledEarly(DevnetFailed):
+    """A process was killed by a signal, not by us, before it was ready."""
+
+
 def _say_nothing(_: str) -> None:
     pass
 
@@ -107,7 +111,8 @@ class Devnet:
             raise self.failure(name, f"was not ready within {START_MS_MAX} ms") from None
         if not line:
             code = await process.wait()
-            raise self.failure(name, f"ended with exit code {code} before it was ready")
+            failure = self.failure(name, f"ended with exit code {code} before it was ready")
+            raise KilledEarly(*failure.args) if code < 0 else failure
         ready: Mapping[str, object] = json.loads(line)["ready"]
         return ready
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from deploy.network_file import NETWORK_FILE, encode_network_file
 from deploy.node.chain_files import load_genesis, load_key, save_key
 from deploy.node.datadir import write_atomically
 from deploy.node.failures import SettingsInvalid
@@ -163,7 +164,7 @@ def create_network(folder: Path) -> Network:
     ports = _free_ports(PROCESS_NAMES)
     for kind in PROCESSES:
         _settings_file(folder, kind.name).write_text(_settings_of(kind, ports), encoding="utf-8")
-    (folder / "network.toml").write_text(_network_file_of(ports), encoding="utf-8")
+    (folder / NETWORK_FILE).write_text(_network_file_of(ports), encoding="utf-8")
     # What makes the folder a network comes last: without it, nothing was made.
     write_atomically(folder / "genesis.json", _genesis_of(keys))
     return open_network(folder)
@@ -254,36 +255,25 @@ def _settings_of(kind: ProcessKind, ports: Mapping[str, int]) -> str:
     tables: dict[str, dict[str, object]] = {"server": {"port": ports[kind.name]}, "logs": {"format": "json"}}
     if kind.name == "bridge":
         tables["rollups"] = {rollup: address[nodes[0]] for rollup, nodes in NODES_OF.items()}
-    return _toml(fields, tables)
-
-
-def _network_file_of(ports: Mapping[str, int]) -> str:
-    """Return what the command line reads; paths in it are relative to its own folder."""
-    address = _addresses(ports)
-    fields: dict[str, object] = {
-        "genesis": "genesis.json",
-        "sequencer": address["sequencer"],
-        "bridges": [address["bridge"]],
-        "settlement": address["settlement"],
-        "keys": "keys",
-        "wallet": "wallet",
-    }
-    rollups: dict[str, object] = {
-        rollup: [address[node] for node in nodes] for rollup, nodes in NODES_OF.items()
-    }
-    return _toml(fields, {"rollups": rollups})
-
-
-def _addresses(ports: Mapping[str, int]) -> Mapping[str, str]:
-    return {name: f"127.0.0.1:{port}" for name, port in ports.items()}
-
-
-def _toml(fields: Mapping[str, object], tables: Mapping[str, Mapping[str, object]]) -> str:
-    """Return a TOML document; JSON's texts, numbers and lists are TOML's as well."""
+    # JSON's texts and numbers are TOML's as well.
     lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     for table, values in tables.items():
         lines += ["", f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _network_file_of(ports: Mapping[str, int]) -> str:
+    address = _addresses(ports)
+    return encode_network_file(
+        sequencer=address["sequencer"],
+        bridges=[address["bridge"]],
+        settlement=address["settlement"],
+        rollups={rollup: [address[node] for node in nodes] for rollup, nodes in NODES_OF.items()},
+    )
+
+
+def _addresses(ports: Mapping[str, int]) -> Mapping[str, str]:
+    return {name: f"127.0.0.1:{port}" for name, port in ports.items()}
 
 
 def _free_ports(names: Sequence[str]) -> dict[str, int]:

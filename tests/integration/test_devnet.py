@@ -13,32 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.devnet.clients import connected, until
+from deploy.devnet.clients import connected
 from deploy.devnet.launcher import DevnetFailed, running
-from deploy.devnet.network import PROCESS_NAMES, Network, create_network, open_network
-from deploy.node.datadir import FileLock
-from deploy.node.failures import DataLocked
+from deploy.devnet.network import PROCESS_NAMES, create_network, open_network
+from tests.integration.devnet_locks import all_let_go, is_held
 
 pytestmark = pytest.mark.processes
-
-
-def is_held(network: Network, name: str) -> bool:
-    """Whether a process has the data of `name`. Tells a zombie from a process, which a pid does not."""
-    lock = network.data_folder(name) / "lock"
-    if not lock.exists():
-        return False
-    try:
-        FileLock(lock).close()
-    except DataLocked:
-        return True
-    return False
-
-
-async def all_let_go(network: Network) -> None:
-    async def look() -> bool | None:
-        return None if any(is_held(network, name) for name in PROCESS_NAMES) else True
-
-    await until(look, "all processes to end")
 
 
 async def test_processes_are_found_again_after_kill_pause_and_restart(tmp_path: Path) -> None:

@@ -182,6 +182,10 @@ def _swap(said: str) -> None:
     assert said.endswith("COMMITTED 500 gold\nCOMMITTED 750 silver\n"), said
 
 
+def _quotes(said: str) -> None:
+    assert said == "offered: 750 silver\nCOMMITTED\n"
+
+
 def _audit(said: str) -> None:
     found = re.fullmatch(r"(\d+) entries hold, headers are anchored up to (\d+)\nevidence: 0\n", said)
     assert found is not None, said
@@ -218,6 +222,10 @@ RUN: dict[str, tuple[Arguments, Check]] = {
             _key(network, "bob"),
         ),
         _swap,
+    ),
+    "quotes": (
+        lambda network: (network.address("bridge"), _key(network, "alice"), _key(network, "bob")),
+        _quotes,
     ),
     "audit": (lambda network: (network.address("settlement"),), _audit),
     "names": (lambda network: (), _nothing),

@@ -217,7 +217,6 @@ class Maker:
     def _hear(self, group: asyncio.TaskGroup, message: bridge_pb2.MakeQuotesResponse) -> None:
         match message.WhichOneof("response"):
             case "ready":
-                self._log.info("maker_ready", pairs=len(self._pairs))
                 self.connected.set()
             case "asked" if self._thinking < ANSWERS_MAX:
                 self._thinking += 1
@@ -307,13 +306,12 @@ class Maker:
                     )
                 except LockstepError as error:
                     if not error.retryable:
-                        self._log.warning("lock_refused", swap_id=view.swap_id, code=error.code)
+                        self._log.warning("lock_refused", swap_id=view.swap_id.hex(), code=error.code)
                         return
                     await self._pause(attempt, error)
                 else:
-                    self._log.info("lock_given", swap_id=view.swap_id, leg=leg)
                     return
-            self._log.warning("lock_not_given", swap_id=view.swap_id)
+            self._log.warning("lock_not_given", swap_id=view.swap_id.hex())
         finally:
             self._memory.giving.discard(view.swap_id)
 

@@ -12,6 +12,15 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from deploy.commands.devnet_showing import (
+    DEFAULT_FOLDER,
+    as_typed,
+    devnet_json,
+    process_json,
+    show_processes,
+    show_started,
+    show_status,
+)
 from deploy.commands.frame import (
     Command,
     CommandFailed,
@@ -30,15 +39,6 @@ from deploy.devnet.logs import LogLine, LogReader
 from deploy.devnet.network import PROCESS_NAMES, Network, create_network, is_network, open_network
 from deploy.devnet.positions import positions
 from deploy.devnet.session import run_session
-from deploy.devnet.showing import (
-    DEFAULT_FOLDER,
-    as_typed,
-    devnet_json,
-    process_json,
-    show_processes,
-    show_started,
-    show_status,
-)
 from deploy.node.failures import SettingsInvalid
 
 _POLL_S: Final = 0.05
@@ -106,6 +106,10 @@ def status(options: Options, folder: Path) -> None:
     followed, and the last one that the settlement log anchors. The root is of the state of a rollup, of the
     register of swaps at the coordinator, of the entries of the settlement log; the sequencer's is the hash of
     its newest header.
+
+    States are starting, running, paused, stopped, restarting. The JSON has "stage" (starting, running,
+    stopping, stopped), "launcher" (its pid), "folder", "network", "chain_id" and the list "processes": name,
+    state, since, pid, port, address, height, root, root_of, data, log. What is not known is null.
     """
 
     async def work() -> None:

@@ -8,7 +8,7 @@
 | `clients` | connected clients of every process |
 | `keeper` | what becomes of processes that run: started again when killed, paused, held dead |
 | `session`, `control` | a devnet that runs until told to stop, and the socket by which it is told |
-| `positions`, `showing`, `logs` | what is told of it: heights and roots, tables and JSON, its logs |
+| `positions`, `logs` | what is asked of it: heights and roots, its logs |
 | `audit` | whether a network kept its promises: conservation, both or neither, equal roots, a true log |
 
 For development, demos and tests; its keys lie in plain files beside each other.

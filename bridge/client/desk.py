@@ -69,10 +69,18 @@ class Desk:
     async def accept(self, terms_bytes: bytes) -> RecordedSwap:
         """Agree to terms, and record that. Nothing is signed before `drive`.
 
-        What they say is for the caller to have read. Terms of this trader's own are taken up again, as after
-        the loss of the wallet. Raises WrongChain, Malformed, Expired or TooFarAhead.
+        What they say is for the caller to have read. Raises WrongChain, Malformed, Expired or TooFarAhead.
         """
         return self._record(terms_bytes, RevealPolicy.BY_TRADER, time_ms=await self.venue.time_ms())
+
+    def take_up(self, terms_bytes: bytes) -> RecordedSwap:
+        """Record a swap that this trader agreed to before, as after the loss of the wallet.
+
+        For terms of its own, or whose lock it has given already: `drive` then signs what is missing. Raises
+        WrongChain or Malformed.
+        """
+        lock_by_ms = decode_terms(terms_bytes).lock_by_ms
+        return self._record(terms_bytes, RevealPolicy.BY_TRADER, time_ms=lock_by_ms - 1)
 
     def cancel(self, swap: RecordedSwap) -> RecordedSwap:
         """Record that the trader wants a swap no more. From then on `drive` locks and reveals nothing.

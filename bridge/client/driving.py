@@ -103,7 +103,7 @@ class Drive:
                 driven = await self._look_and_step()
                 self._trouble = ""
                 is_late = self._is_late()
-                failure: LockstepError = TimedOut(peer=f"swap {self._swap.swap_id.hex()}")
+                failure: LockstepError = TimedOut(peer="those whom the swap waits for")
             except LockstepError as error:
                 if not error.retryable:
                     raise

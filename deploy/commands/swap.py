@@ -1,0 +1,386 @@
+"""`lockstep swap`: trade across rollups, from the trader's side.
+
+Owns what can be typed to act; `swap_reading` has the commands that only look. What is done lies in the
+trader's SDK (`bridge.client`), which records every swap in the wallet before it sends anything.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import click
+
+from bridge.client import REVEAL_NAMES, Driven, RecordedSwap, Role, SwapView
+from deploy.commands.frame import (
+    EXIT_DONE,
+    EXIT_TYPED_WRONG,
+    Command,
+    CommandFailed,
+    Options,
+    network_options,
+    print_json,
+    run,
+)
+from deploy.commands.parameters import ACCOUNT, AMOUNT, DURATION, Amount, key_option
+from deploy.commands.swap_desk import Counter, at_counter, drive, find_recorded, find_view
+from deploy.commands.swap_reading import explain, list_swaps, show, watch
+from deploy.commands.swap_showing import (
+    Telling,
+    accept_lines,
+    driven_json,
+    exit_code_of,
+    show_driven,
+    typed,
+)
+from deploy.commands.swap_terms import (
+    LegType,
+    terms_in_words,
+    typed_legs,
+    typed_premium,
+    verify_expected,
+    verify_times,
+)
+from deploy.lazy_group import LazyGroup
+from lockstep.signing import SigningKey
+from lockstep.terms import Leg, decode_terms
+from lockstep.types import PublicKey
+
+_wait = click.option("--wait", is_flag=True, help="Go on to the swap's end, and tell how it ended.")
+_timeout = click.option(
+    "--timeout",
+    "timeout_ms",
+    type=DURATION,
+    help="Give up after so long; what was begun is gone on with by `resume`.",
+)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def swap() -> None:
+    """Trade across rollups: all legs move, or none.
+
+    SWAP is a swap's id or the first digits of it. Every swap of yours is recorded in the wallet before
+    anything is sent; after a crash `resume` goes on with it.
+    """
+
+
+@swap.command(cls=Command)
+@network_options
+@click.option(
+    "--give", "gives", type=AMOUNT, multiple=True, metavar="AMOUNT:ASSET@ROLLUP", help="What you give."
+)
+@click.option(
+    "--get", "gets", type=AMOUNT, multiple=True, metavar="AMOUNT:ASSET@ROLLUP", help="What you get."
+)
+@click.option("--with", "counterparty", type=ACCOUNT, metavar="NAME|HEX", help="With whom you swap.")
+@click.option(
+    "--leg",
+    "legs",
+    type=LegType(),
+    multiple=True,
+    metavar="FROM:TO:AMOUNT:ASSET@ROLLUP",
+    help="One leg of a swap between any number of parties; instead of --give, --get and --with.",
+)
+@key_option
+@click.option(
+    "--reveal",
+    type=click.Choice(list(REVEAL_NAMES)),
+    default="by-trader",
+    show_default=True,
+    help="Who shows the preimage: you, once you checked what is locked; you in advance, so that it commits "
+    "by itself; or the coordinator, too, once all is locked.",
+)
+@click.option(
+    "--lock-within",
+    "lock_within_ms",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="Every lock must be attested by then; at most 59s.",
+)
+@click.option(
+    "--reveal-within",
+    "reveal_within_ms",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="You must reveal by then, counted from the one before; at least 5s.",
+)
+@click.option(
+    "--premium",
+    metavar="AMOUNT",
+    help="What you pay if you do not reveal: of the asset of your first leg, to who gets that.",
+)
+@_wait
+@_timeout
+def propose(
+    options: Options,
+    gives: tuple[Amount, ...],
+    gets: tuple[Amount, ...],
+    counterparty: PublicKey | None,
+    legs: tuple[Leg, ...],
+    key: SigningKey,
+    reveal: str,
+    lock_within_ms: int,
+    reveal_within_ms: int,
+    premium: str | None,
+    wait: bool,  # noqa: FBT001 - click passes options by name
+    timeout_ms: int | None,
+) -> None:
+    """Propose a swap and sign your side.
+
+    Such as --give 5.00:gold@alpha --get 7.50:silver@beta --with bob --key alice, with amounts in whole units.
+    Prints the swap's id and what the others type to accept. Typed again it is another swap; to go on with
+    this one, `resume` it.
+    """
+    account = key.public_key
+    verify_times(lock_within_ms, reveal_within_ms)
+    chosen = typed_legs(account, gives=gives, gets=gets, counterparty=counterparty, legs=legs)
+    priced = typed_premium(premium, account, chosen, options)
+
+    async def work() -> int:
+        async with at_counter(options) as counter:
+            desk = counter.desk(key)
+            recorded = await desk.propose(
+                chosen,
+                lock_within_ms=lock_within_ms,
+                reveal_within_ms=reveal_within_ms,
+                reveal=REVEAL_NAMES[reveal],
+                premium=priced,
+            )
+            following = accept_lines(options, recorded, counter.names)
+            if not options.is_json:
+                click.echo(f"swap {recorded.swap_id.hex()} is in your wallet", err=True)
+                if wait:
+                    # They must act while this command waits.
+                    click.echo("\n".join(("the others type:", *following)), err=True)
+            return await _drive_and_show(
+                counter, key, recorded, wait=wait, timeout_ms=timeout_ms, following=following
+            )
+
+    run(options, work)
+
+
+@swap.command(cls=Command)
+@network_options
+@click.argument("swap_id", metavar="SWAP")
+@key_option
+@click.option(
+    "--give",
+    "gives",
+    type=AMOUNT,
+    multiple=True,
+    metavar="AMOUNT:ASSET@ROLLUP",
+    help="What you expect to give.",
+)
+@click.option(
+    "--get", "gets", type=AMOUNT, multiple=True, metavar="AMOUNT:ASSET@ROLLUP", help="What you expect to get."
+)
+@click.option("--yes", is_flag=True, help="Agree to whatever the terms say.")
+@_wait
+@_timeout
+def accept(
+    options: Options,
+    swap_id: str,
+    key: SigningKey,
+    gives: tuple[Amount, ...],
+    gets: tuple[Amount, ...],
+    yes: bool,  # noqa: FBT001 - click passes options by name
+    wait: bool,  # noqa: FBT001 - click passes options by name
+    timeout_ms: int | None,
+) -> None:
+    """Read a swap's terms, agree, and sign your side.
+
+    On a terminal you are asked. A script says --give and --get, which must be exactly what the terms say, or
+    --yes.
+    """
+
+    async def work() -> int:
+        async with at_counter(options) as counter:
+            desk = counter.desk(key)
+            view = await find_view(counter, swap_id, party=key.public_key)
+            if all(leg.sender != key.public_key for leg in view.terms.legs):
+                name = counter.names.account(key.public_key)
+                raise CommandFailed(
+                    f"{name} gives nothing in swap {view.swap_id.hex()}: there is nothing to sign",
+                    advice="name the key of an account that gives a leg",
+                )
+            verify_expected(view.terms, key.public_key, gives=gives, gets=gets, names=counter.names)
+            await _agree(counter, view, key.public_key, is_agreed=yes or bool(gives and gets))
+            recorded = await desk.accept(view.terms_bytes)
+            return await _drive_and_show(counter, key, recorded, wait=wait, timeout_ms=timeout_ms)
+
+    run(options, work)
+
+
+@swap.command(cls=Command)
+@network_options
+@click.argument("swap_id", metavar="SWAP")
+@key_option
+@_timeout
+def reveal(options: Options, swap_id: str, key: SigningKey, timeout_ms: int | None) -> None:
+    """Check what is locked for you, show the preimage, and see the swap to its end.
+
+    Only who proposed it can. What is not locked as agreed is told, and nothing is shown.
+    """
+
+    async def work() -> int:
+        async with at_counter(options) as counter:
+            recorded = await find_recorded(counter.desk(key), counter, swap_id)
+            _insist_on_proposer(recorded, "has the preimage")
+            return await _drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
+
+    run(options, work)
+
+
+@swap.command(cls=Command)
+@network_options
+@click.argument("swap_id", metavar="SWAP")
+@key_option
+@_wait
+@_timeout
+def cancel(
+    options: Options,
+    swap_id: str,
+    key: SigningKey,
+    wait: bool,  # noqa: FBT001 - click passes options by name
+    timeout_ms: int | None,
+) -> None:
+    """Withdraw a swap that you proposed: every lock returns.
+
+    Before it is in the order nothing is sent: it lapses, and without your preimage no lock can do anything.
+    Once you revealed, it is too late.
+    """
+
+    async def work() -> int:
+        async with at_counter(options) as counter:
+            desk = counter.desk(key)
+            recorded = await find_recorded(desk, counter, swap_id)
+            _insist_on_proposer(recorded, "can cancel it; what you did not lock you need not cancel")
+            cancelled = desk.cancel(recorded)
+            return await _drive_and_show(counter, key, cancelled, wait=wait, timeout_ms=timeout_ms)
+
+    run(options, work)
+
+
+@swap.command(cls=Command)
+@network_options
+@click.argument("swap_id", metavar="[SWAP]", required=False)
+@click.option(
+    "--all", "is_all", is_flag=True, help="Every swap of this key in the wallet that is not at its end."
+)
+@key_option
+@_timeout
+def resume(
+    options: Options,
+    swap_id: str | None,
+    is_all: bool,  # noqa: FBT001 - click passes options by name
+    key: SigningKey,
+    timeout_ms: int | None,
+) -> None:
+    """Go on with a swap from wherever it stands, to its end. Nothing is done twice."""
+    if (swap_id is None) != is_all:
+        raise click.UsageError("name a swap, or say --all")
+
+    async def work() -> int:
+        async with at_counter(options) as counter:
+            if swap_id is not None:
+                recorded = await find_recorded(counter.desk(key), counter, swap_id)
+                return await _drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
+            return await _resume_all(counter, key, timeout_ms=timeout_ms)
+
+    run(options, work)
+
+
+for command in (show, explain, list_swaps, watch):
+    swap.add_command(command)
+
+
+# --- what the commands share ------------------------------------------------------------------------------
+
+
+async def _drive_and_show(
+    counter: Counter,
+    key: SigningKey,
+    recorded: RecordedSwap,
+    *,
+    wait: bool,
+    timeout_ms: int | None,
+    following: Sequence[str] = (),
+) -> int:
+    """Drive a swap, show where it got, and return the exit code."""
+    options, telling = counter.options, Telling(counter.options)
+    driven = await drive(
+        counter, counter.desk(key), recorded, telling, until_idle=not wait, timeout_ms=timeout_ms
+    )
+    if driven.swap.outcome is not None:
+        following = ()
+    if options.is_json:
+        print_json(driven_json(driven, telling, following))
+    else:
+        head = ("the others type:",) if following else ()
+        show_driven(driven, counter.names, (*head, *following, *_going_on(options, driven, counter)))
+    return exit_code_of(driven)
+
+
+def _going_on(options: Options, driven: Driven, counter: Counter) -> list[str]:
+    """Return what the trader types next, if the swap is not at its end."""
+    if driven.swap.outcome is not None:
+        return []
+    name = counter.names.by_account.get(driven.swap.account, "KEY")
+    verb = "reveal" if driven.swap.role is Role.PROPOSER and not driven.swap.is_cancelling else "resume"
+    why = {"reveal": "then, to check what is locked and reveal:", "resume": "to see it to its end:"}[verb]
+    return [why, typed(options, "swap", verb, driven.swap.swap_id.hex(), "--key", name)]
+
+
+async def _agree(counter: Counter, view: SwapView, account: PublicKey, *, is_agreed: bool) -> None:
+    """Show the terms in words and have them agreed to. Raises CommandFailed."""
+    time_ms = await counter.venue.time_ms()
+    words = terms_in_words(decode_terms(view.terms_bytes), account, counter.names, time_ms=time_ms)
+    if not counter.options.is_json:
+        click.echo(f"swap {view.swap_id.hex()}", err=True)
+        for line in words:
+            click.echo(f"  {line}", err=True)
+    if is_agreed:
+        return
+    if not sys.stdin.isatty():
+        raise CommandFailed(
+            "nobody is there to be asked whether to agree; nothing was signed",
+            advice="say what you expect with --give and --get, or --yes",
+            code="USAGE",
+            exit_code=EXIT_TYPED_WRONG,
+        )
+    if not click.confirm("Agree and sign?", err=True):
+        raise CommandFailed("nothing was signed", code="DECLINED")
+
+
+def _insist_on_proposer(recorded: RecordedSwap, why: str) -> None:
+    if recorded.role is not Role.PROPOSER:
+        raise CommandFailed(f"only who proposed swap {recorded.swap_id.hex()} {why}")
+
+
+async def _resume_all(counter: Counter, key: SigningKey, *, timeout_ms: int | None) -> int:
+    """Drive every open swap of a key side by side, and show each end. Returns the worst exit code."""
+    options, names = counter.options, counter.names
+    recorded = [each for each in counter.wallet.swaps(key.public_key) if each.outcome is None]
+
+    async def go_on(each: RecordedSwap) -> tuple[Driven, Telling]:
+        telling = Telling(options, prefix=f"{each.swap_id.hex()[:8]} ")
+        driven = await drive(
+            counter, counter.desk(key), each, telling, until_idle=False, timeout_ms=timeout_ms
+        )
+        return driven, telling
+
+    ends = await asyncio.gather(*map(go_on, recorded), return_exceptions=True)
+    failures = [each for each in ends if isinstance(each, BaseException)]
+    done = [each for each in ends if not isinstance(each, BaseException)]
+    if options.is_json and not failures:
+        told = [driven_json(driven, telling, ()) for driven, telling in done]
+        print_json({"ok": all(each["ok"] for each in told), "swaps": told})
+    elif not options.is_json:
+        for driven, _ in done:
+            show_driven(driven, names, ())
+        if not recorded:
+            click.echo("no swap of this key in the wallet is open")
+    if failures:
+        raise failures[0]
+    return max((exit_code_of(driven) for driven, _ in done), default=EXIT_DONE)

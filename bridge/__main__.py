@@ -10,23 +10,38 @@ import time
 from contextlib import AsyncExitStack
 from typing import Final
 
+import structlog
+
 from bridge.book import Book
 from bridge.coordinator import Coordinator
+from bridge.levels import Asked
+from bridge.observing import AnchorLog, Node, Observer
 from bridge.reading import Views
 from bridge.service import NAME, BridgeService
 from bridge.settings import BridgeSettings
+from bridge.settlement.client import SettlementClient
 from bridge.storage import APPLICATION_ID, SCHEMA, load
 from deploy.node.chain_files import load_genesis
 from deploy.node.command import run_service
 from deploy.node.database import open_database
 from deploy.node.datadir import DataFolder
-from deploy.node.failures import DataRefused
+from deploy.node.failures import DataRefused, SettingsInvalid
 from deploy.node.logs import configure_logs
 from deploy.node.process import announce_ready
 from deploy.node.server import Server, serving
+from lockstep.checkpoint import Checkpoint
 from lockstep.errors import Malformed
-from lockstep.registry import role_key_at
+from lockstep.genesis import Genesis
+from lockstep.order import is_rollup_id
+from lockstep.types import RollupId
+from rollups.client import RollupClient
 from sequencer.client import SequencerClient
+
+LOST: Final = (
+    "swaps that are in the order come back from it; if there was another database before, these do not: "
+    "proposals and locks that were not ordered, idempotency keys, preimages that were delegated, quotes"
+)
+"""What is said of an empty database."""
 
 DATABASE_FILE: Final = "bridge.sqlite"
 """The coordinator's database, in the data folder."""
@@ -57,24 +72,38 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
         # changes.
         clock_ms = time.time_ns() // 1_000_000
         try:
-            book = Book(await load(database, genesis, new_sequence=clock_ms))
+            loaded = await load(database, genesis, new_sequence=clock_ms)
         except Malformed as error:
             reason = f"{path}: {error.message}; delete it, the order brings back what counts"
             raise DataRefused(reason) from error
+        if loaded.is_new:
+            structlog.get_logger("bridge").info("database_is_empty", path=str(path), lost=LOST)
+        book = Book(loaded)
         order = await stack.enter_async_context(
             SequencerClient(
                 settings.sequencer,
                 genesis,
                 settings.sequencer_client,
-                sequencer_key=lambda height: role_key_at(book.register.registry, "sequencer", height),
+                sequencer_key=book.sequencer_keys.at,
             )
         )
         coordinator = Coordinator(book, database, order)
+        observer = Observer(
+            coordinator,
+            Views(database),
+            await _connect_nodes(settings, genesis, book, stack),
+            await _connect_log(settings, genesis, book, loaded.checkpoint, stack),
+        )
         service = BridgeService(
-            genesis=genesis, coordinator=coordinator, views=Views(database), stopping=stopping
+            genesis=genesis,
+            coordinator=coordinator,
+            views=Views(database),
+            stopping=stopping,
+            asked=Asked(frozenset(settings.rollups), settings.settlement is not None),
         )
         async with asyncio.TaskGroup() as tasks:
             work = tasks.create_task(coordinator.run())
+            observing = tasks.create_task(observer.run())
             async with serving(
                 settings.server, register=service.register, service_names=(NAME,), stopping=stopping
             ) as server:
@@ -83,7 +112,52 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
                 await stopping.wait()
             # Every call is answered: nobody waits for the writer any more.
             health.cancel()
+            observing.cancel()
             work.cancel()
+
+
+async def _connect_nodes(
+    settings: BridgeSettings, genesis: Genesis, book: Book, stack: AsyncExitStack
+) -> dict[RollupId, dict[str, Node]]:
+    nodes: dict[RollupId, dict[str, Node]] = {}
+    for rollup, named in settings.rollups.items():
+        if not is_rollup_id(rollup):
+            raise SettingsInvalid(f"rollups.{rollup} is no rollup's id; they match [a-z0-9-]{{1,32}}")
+        targets = (named,) if isinstance(named, str) else named
+        nodes[RollupId(rollup)] = {
+            target: await stack.enter_async_context(
+                RollupClient(
+                    target,
+                    genesis,
+                    rollup,
+                    settings.rollup_client,
+                    sequencer_key=book.sequencer_keys.at,
+                )
+            )
+            for target in targets
+        }
+    return nodes
+
+
+async def _connect_log(
+    settings: BridgeSettings,
+    genesis: Genesis,
+    book: Book,
+    seen: Checkpoint | None,
+    stack: AsyncExitStack,
+) -> AnchorLog | None:
+    if settings.settlement is None:
+        return None
+    return await stack.enter_async_context(
+        SettlementClient(
+            settings.settlement,
+            genesis,
+            settings.settlement_client,
+            seen=seen,
+            log_key=lambda: book.register.registry.keys["settlement"],
+            sequencer_key=book.sequencer_keys.at,
+        )
+    )
 
 
 async def _become_healthy(coordinator: Coordinator, server: Server) -> None:

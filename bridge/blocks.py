@@ -13,7 +13,7 @@ import structlog
 
 from bridge import swap as rules
 from bridge.book import Address, Book
-from bridge.history import event_of, local_event
+from bridge.history import event_of, ignored_event, local_event, swaps_of
 from bridge.messages import cancel_response, reveal_response
 from bridge.phases import Phase
 from bridge.swap import SendKind, Swap, is_preimage_of
@@ -184,6 +184,7 @@ class _Block:
         self.resolutions.append(Resolution(swap_id, kind, response))
 
     def _ignored(self, index: int, reason: str) -> None:
+        self._note_ignored(index, reason)
         address = self.ours.get(index)
         if address is None:
             return
@@ -193,6 +194,16 @@ class _Block:
         if address.kind in ENTRY_NAMES:
             error = UselessEntry(kind=ENTRY_NAMES[address.kind], reason=reason)
             self.resolutions.append(Resolution(address.swap_id, address.kind, error))
+
+    def _note_ignored(self, index: int, reason: str) -> None:
+        """Note with its swaps that an entry did nothing. One of `_registry` has none."""
+        entry = _decode(self.entries[index]) if index in self.entries else None
+        if entry is None:
+            return
+        register = self.book.register
+        for swap_id in swaps_of(entry):
+            told = ignored_event(entry, index, reason, height=register.height, time_ms=register.time_ms)
+            self.book.add_ignored(swap_id, told)
 
     def _pass_time(self) -> None:
         time_ms = self.book.register.time_ms

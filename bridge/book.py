@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from bridge import storage
+from bridge.levels import Heights
 from bridge.messages import swap_message
 from bridge.phases import UNORDERED
 from bridge.requests import Proposal
 from bridge.storage import Loaded
 from bridge.swap import RevealPolicy, Sending, SendKind, Swap, alarm_ms
 from deploy.node.database import SqlValue, Statement
+from lockstep.key_history import KeyHistory
 from lockstep.register import Register, rows
 from lockstep.types import BundleId, SwapId
 from lockstep.v1 import bridge_pb2
@@ -42,6 +44,10 @@ class Batch:
     """Every swap that changed, as it is in the database; None: not there."""
     rows: dict[str, list[tuple[SqlValue, ...]]] = field(default_factory=lambda: defaultdict(list))
     """Rows to be inserted, by statement."""
+    views: dict[SwapId, tuple[SqlValue, ...]] = field(default_factory=dict)
+    """How swaps that are over are told from now on; of one that is opened again meanwhile nothing stays."""
+    heights: Heights | None = None
+    """Up to where rollups were seen to have got, if that is news."""
     blocks: int = 0
     """Blocks that were followed."""
     proposals: dict[bytes, tuple[SwapId, RevealPolicy]] = field(default_factory=dict)
@@ -80,6 +86,10 @@ class Book:
         """The number of the next change."""
         self.durable_sequence = loaded.next_sequence
         """The number of the next change, of those that are durable."""
+        self.heights = loaded.heights
+        """Up to where rollups were seen to have got, of what is durable."""
+        self.sequencer_keys = KeyHistory("sequencer", loaded.register.registry, loaded.register.height)
+        """Who signs the header at a height."""
         self.batch = Batch()
         """What is not durable yet."""
         self.unordered_count = sum(swap.phase in UNORDERED for swap in self.live.values())
@@ -95,6 +105,7 @@ class Book:
         """Take in the register after the next block."""
         self._register_rows.update(rows(self.register, register))
         self.register = register
+        self.sequencer_keys.follow(register.registry, register.height)
         self.batch.blocks += 1
 
     def new_number(self) -> int:
@@ -129,9 +140,29 @@ class Book:
         self.batch.rows[storage.PUT_CHANGE].append((swap.sequence, swap.swap_id, view))
         return swap
 
+    def put_over_view(self, view: bridge_pb2.Swap, *events: bridge_pb2.SwapEvent) -> None:
+        """Take in how a swap that is over and not in memory is told from now on, and what happened to it."""
+        view.sequence = self.next_sequence
+        self.next_sequence += 1
+        encoded = view.SerializeToString()
+        self.batch.rows[storage.PUT_CHANGE].append((view.sequence, view.swap_id, encoded))
+        self.batch.views[SwapId(view.swap_id)] = (view.level, view.sequence, encoded, view.swap_id)
+        for event in events:
+            self.add_event(SwapId(view.swap_id), event)
+
     def add_event(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:
         """Note something that happened to a swap."""
-        self.batch.rows[storage.PUT_EVENT].append((swap_id, event.SerializeToString()))
+        self.batch.rows[storage.PUT_EVENT].append((swap_id, event.SerializeToString(), None))
+
+    def add_ignored(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:
+        """Note an entry about a swap that did nothing, if the swap is one of the order, known or not here.
+
+        Anybody can have such entries ordered, as many as he likes: a swap has room for a few hundred.
+        """
+        swap = self.live.get(swap_id)
+        if swap is None or swap.record is not None:
+            row = (swap_id, event.SerializeToString(), storage.EVENTS_WITH_IGNORED_MAX)
+            self.batch.rows[storage.PUT_EVENT].append(row)
 
     def add_proposal(self, proposal: Proposal) -> None:
         """Remember which request an idempotency key stands for."""
@@ -160,6 +191,7 @@ class Book:
         """Yield what the next transaction writes: the register, all that changed, what is forgotten."""
         yield from storage.register_statements(self._register_rows.items())
         changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
+        yield storage.PUT_VIEW, list(self.batch.views.values())
         yield from storage.swap_statements(changed)
         yield from self.batch.rows.items()
         yield from storage.pruning_statements(next_sequence=self.next_sequence, time_ms=self.register.time_ms)
@@ -171,6 +203,7 @@ class Book:
             if self.live[swap_id].is_final:
                 del self.live[swap_id]
         self.durable_sequence = self.next_sequence
+        self.heights = self.batch.heights or self.heights
         self.first_sequence = max(self.first_sequence, self.next_sequence - storage.CHANGES_KEPT)
         self._register_rows = {}
         self.batch = Batch()

@@ -6,10 +6,12 @@ Owns their fields. What each does is `bridge.coordinator`'s.
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from bridge.levels import Heights, Source
 from bridge.requests import Proposal, SignedLock
+from lockstep.checkpoint import Checkpoint
 from lockstep.errors import LockstepError
 from lockstep.swap_entries import Cancel
-from lockstep.types import BundleId, SwapId
+from lockstep.types import BundleId, RollupId, SwapId
 from sequencer.client import FollowedBlock
 
 
@@ -69,4 +71,32 @@ class Settle:
     """Why it was refused; None: it is ordered."""
 
 
-Command: TypeAlias = Propose | Accept | Reveal | Withdraw | Follow | Settle
+@dataclass(frozen=True, slots=True)
+class WaitingStep:
+    """That a swap waits for a rollup to get to the block of its opening or decision."""
+
+    source: Source
+    """From where it will be known."""
+    rollup: RollupId
+    """The rollup."""
+    height: int
+    """The block."""
+    number: int
+    """The swap's number."""
+    swap_id: SwapId
+    """The swap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Raise the levels of swaps. Answered with nothing."""
+
+    heights: Heights
+    """How far rollups were seen to have got."""
+    steps: tuple[WaitingStep, ...]
+    """What waited for no more than that, and waits no longer."""
+    checkpoint: Checkpoint | None
+    """The settlement log's newest checkpoint, under which it was proven; None if no log is asked."""
+
+
+Command: TypeAlias = Propose | Accept | Reveal | Withdraw | Follow | Settle | Progress

@@ -26,14 +26,15 @@ from bridge import swap as rules
 from bridge.blocks import ENTRY_NAMES, Resolution, follow_block, opened_ids
 from bridge.book import Book
 from bridge.calls import Calls
-from bridge.commands import Accept, Command, Follow, Propose, Reveal, Settle, Withdraw
+from bridge.commands import Accept, Command, Follow, Progress, Propose, Reveal, Settle, Withdraw
 from bridge.order import Order
+from bridge.progress import take_progress
+from bridge.reading import Views
 from bridge.senders import Senders
 from bridge.swap import SendKind
 from deploy.node.database import Database
 from deploy.node.failpoints import FAILPOINTS
 from lockstep.errors import LockstepError, QueueFull, ShuttingDown
-from lockstep.registry import role_key_at
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, BundleId, SwapId
 from sequencer.client import FollowedBlock
 
@@ -96,6 +97,7 @@ class Coordinator:
         self._database = database
         self._order = order
         self._calls = Calls(book, database)
+        self._views = Views(database)
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue(QUEUE_COMMANDS_MAX)
         self._asked: list[_Asked] = []
         self._waiting: dict[tuple[SwapId, SendKind], list[Answer]] = defaultdict(list)
@@ -106,7 +108,7 @@ class Coordinator:
         """Work until cancelled. Raises what must end the process."""
         try:
             async with asyncio.TaskGroup() as group:
-                senders = Senders(self._order, group, self._tell)
+                senders = Senders(self._order, group, self.tell)
                 senders.start(self.book.sendings())
                 group.create_task(self._write(senders))
                 group.create_task(self._follow())
@@ -125,8 +127,8 @@ class Coordinator:
             raise QueueFull(queue="command", limit=QUEUE_COMMANDS_MAX) from None
         return await asked.answer
 
-    async def _tell(self, command: Command) -> None:
-        """The same for our own tasks, which wait for room in the queue."""
+    async def tell(self, command: Command) -> None:
+        """The same for the process's own tasks, which wait for room in the queue."""
         asked = _Asked(command, asyncio.get_running_loop().create_future())
         await self._queue.put(asked)
         await asked.answer
@@ -139,10 +141,10 @@ class Coordinator:
         blocks = self._order.follow(
             tip=book.register.tip,
             namespaces=(SWAP_NAMESPACE, REGISTRY_NAMESPACE),
-            sequencer_key=lambda height: role_key_at(book.register.registry, "sequencer", height),
+            sequencer_key=book.sequencer_keys.at,
         )
         async for followed in blocks:
-            await self._tell(Follow(followed))
+            await self.tell(Follow(followed))
             if followed.block.header.height >= followed.head_height and not self.caught_up.is_set():
                 self._log.info("caught_up", height=book.register.height)
                 self._calls.is_caught_up = True
@@ -182,6 +184,8 @@ class Coordinator:
                 await self._take_in(followed)
             case Settle(bundle_id, refusal):
                 self._settle(bundle_id, refusal)
+            case Progress():
+                await self._progress(asked.command)
 
     def _wait(self, asked: _Asked, swap_id: SwapId, kind: SendKind) -> None:
         """Let who asked wait for the order, unless it has answered already."""
@@ -199,6 +203,10 @@ class Coordinator:
                 cold[swap_id] = over
         self._resolutions += follow_block(self.book, followed, cold)
 
+    async def _progress(self, progress: Progress) -> None:
+        over = {step.number for step in progress.steps if step.swap_id not in self.book.live}
+        take_progress(self.book, progress, await self._views.swaps(over))
+
     def _settle(self, bundle_id: BundleId, refusal: LockstepError | None) -> None:
         """Take note of an answer of the sequencer; what is in `_swap` is seen in the order instead."""
         address = self.book.address_of(bundle_id)
@@ -213,7 +221,7 @@ class Coordinator:
                 self.book.put(rules.without_sending(swap, address.kind, address.leg))
 
     async def _commit(self, senders: Senders) -> None:
-        has_changes = bool(self.book.batch.before)
+        has_changes = self.book.next_sequence > self.book.durable_sequence
         FAILPOINTS.reach(BEFORE_COMMIT)
         await self._database.transact([each for each in self.book.statements() if each[1]])
         effects = self.book.committed()

@@ -3,11 +3,13 @@
 Owns the making of messages from records, and nothing else.
 """
 
+from bridge.levels import Heights, is_settled, level_of
 from bridge.phases import LegState, funds_free_by_ms, is_funds_safe, next_action
 from bridge.swap import Swap
 from lockstep.register import OutcomeReason, SwapRecord
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.swap_entries import Verdict
+from lockstep.terms import decode_terms
 from lockstep.v1 import bridge_pb2, common_pb2
 from sequencer.client import Placement
 from sequencer.client.messages import header_message, placement_message
@@ -27,14 +29,25 @@ def swap_message(swap: Swap) -> bridge_pb2.Swap:
         sequence=swap.sequence,
     )
     if swap.record is not None:
+        message.level = common_pb2.CommitLevel.ValueType(swap.level)
         _add_record(message, swap.record)
     return message
 
 
+def raised_message(message: bridge_pb2.Swap, heights: Heights) -> bridge_pb2.Swap:
+    """Return a swap as it travels with what follows from heights. Nothing that was told is taken back."""
+    rollups = [leg.rollup for leg in decode_terms(message.terms).legs]
+    raised = bridge_pb2.Swap()
+    raised.CopyFrom(message)
+    level = level_of(message.decided_height or message.opened_height, rollups, heights)
+    raised.level = common_pb2.CommitLevel.ValueType(max(level, message.level))
+    for leg, rollup in zip(raised.legs, rollups, strict=True):
+        leg.settled = leg.settled or is_settled(message.decided_height, rollup, heights)
+    return raised
+
+
 def _add_record(message: bridge_pb2.Swap, record: SwapRecord) -> None:
     message.opened_height, message.opened_index = record.opened_height, record.opened_index
-    # The swap is in the order; how far rollups and settlement log have got is theirs to say.
-    message.level = common_pb2.COMMIT_LEVEL_ORDERED
     message.preimage = record.preimage or b""
     if record.decision is not None:
         message.decided_height, message.decided_index = record.decision.height, record.decision.index

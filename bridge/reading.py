@@ -3,10 +3,14 @@
 Owns the queries. Reads wait for no write, and see nothing that is not durable.
 """
 
+import json
+from collections.abc import Collection
 from typing import Final
 
+from bridge.commands import WaitingStep
+from bridge.levels import Heights, Source
 from deploy.node.database import Database
-from lockstep.types import SwapId
+from lockstep.types import RollupId, SwapId
 from lockstep.v1 import bridge_pb2
 
 
@@ -21,6 +25,11 @@ class Views:
         """Return a swap, or None if it is not known."""
         row = await self._database.read_one("SELECT view FROM swaps WHERE swap_id = ?", (swap_id,))
         return None if row is None else bridge_pb2.Swap.FromString(row[0])
+
+    async def swaps(self, numbers: Collection[int]) -> list[bridge_pb2.Swap]:
+        """Return the swaps with these numbers, those of them that are known, in no order."""
+        rows = await self._database.read(_NUMBERED, (json.dumps(list(numbers)),))
+        return [bridge_pb2.Swap.FromString(view) for (view,) in rows]
 
     async def page(
         self, *, party: bytes, phases: int, below: int, limit: int
@@ -52,7 +61,28 @@ class Views:
         )
         return [bridge_pb2.SwapEvent.FromString(event) for (event,) in rows]
 
+    async def awaited_height(self, source: Source, rollup: RollupId) -> int:
+        """Return the highest block that a swap waits for a rollup to get to; 0 if none does."""
+        row = await self._database.read_one(_LAST_STEP, (source, rollup))
+        return 0 if row is None else int(row[0])
 
+    async def due_steps(self, heights: Heights, limit: int) -> tuple[WaitingStep, ...]:
+        """Return at most `limit` steps that wait for no more than `heights`, lowest first for each source."""
+        found: list[WaitingStep] = []
+        for (source, rollup), height in heights.by_source.items():
+            rows = await self._database.read(_DUE_STEPS, (source, rollup, height, limit - len(found)))
+            found += [WaitingStep(source, rollup, *step) for step in rows]
+        return tuple(found)
+
+
+_NUMBERED: Final = "SELECT view FROM swaps WHERE number IN (SELECT value FROM json_each(?))"
+_LAST_STEP: Final = (
+    "SELECT height FROM waiting_steps WHERE source = ? AND rollup = ? ORDER BY height DESC LIMIT 1"
+)
+_DUE_STEPS: Final = (
+    "SELECT height, number, swap_id FROM waiting_steps JOIN swaps USING (number) "
+    "WHERE source = ? AND rollup = ? AND height <= ? ORDER BY height LIMIT ?"
+)
 _PARTY_PAGE: Final = (
     "SELECT number, view FROM parties JOIN swaps USING (number) "
     "WHERE party = ? AND number < ? AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"

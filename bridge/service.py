@@ -15,7 +15,9 @@ from google.protobuf.message import Message
 
 from bridge.commands import Accept, Propose, Reveal, Withdraw
 from bridge.coordinator import Coordinator
-from bridge.phases import Phase, waiting_for
+from bridge.history import waiting_for
+from bridge.levels import NOBODY, Asked
+from bridge.phases import Phase
 from bridge.quotes import Makers
 from bridge.reading import Views
 from bridge.requests import read_cancel, read_lock, read_preimage, read_proposal, read_swap_id
@@ -50,12 +52,20 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
     """Answers the calls."""
 
     def __init__(
-        self, *, genesis: Genesis, coordinator: Coordinator, views: Views, stopping: asyncio.Event
+        self,
+        *,
+        genesis: Genesis,
+        coordinator: Coordinator,
+        views: Views,
+        stopping: asyncio.Event,
+        asked: Asked = NOBODY,
     ) -> None:
+        """Answer for `coordinator`, which asks `asked` about levels, until `stopping` is set."""
         self._chain = genesis.chain_id
         self._coordinator = coordinator
         self._views = views
         self._stopping = stopping
+        self._asked = asked
         self._makers = Makers(self._chain, coordinator, stopping)
 
     def register(self, server: grpc.aio.Server) -> None:
@@ -121,10 +131,10 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
         """Everything that is known of a swap."""
         view = await self._swap(request.swap_id)
         events = await self._views.events(read_swap_id(request.swap_id))
-        live = self._coordinator.book.live.get(read_swap_id(request.swap_id))
-        return bridge_pb2.ExplainSwapResponse(
-            swap=view, events=events, waiting_for="" if live is None else waiting_for(live.standing)
-        )
+        book = self._coordinator.book
+        live = book.live.get(read_swap_id(request.swap_id))
+        waits = waiting_for(view, live, book.heights, self._asked)
+        return bridge_pb2.ExplainSwapResponse(swap=view, events=events, waiting_for=waits)
 
     async def SwapStream(
         self, request_iterator: AsyncIterator[bridge_pb2.SwapStreamRequest], context: _Context

@@ -21,14 +21,21 @@ class BridgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequencer: str
     """Address of the sequencer that is followed and sent to."""
 
-    rollups: dict[str, str] = {}
-    """Addresses of rollup nodes by rollup. Accepted for the calls that will need them."""
+    rollups: dict[str, str | tuple[str, ...]] = {}
+    """Addresses of nodes by rollup, tried in order: asked which blocks are executed, for levels and settled
+    legs. Without one of a rollup, a commitment in the settlement log tells."""
 
     settlement: str | None = None
-    """Address of the settlement log. Accepted for the calls that will need it."""
+    """Address of the settlement log, asked what is anchored. Without it no swap is told to be ANCHORED."""
 
     sequencer_client: ClientSettings = ClientSettings()
     """How to reach the sequencer."""
+
+    rollup_client: ClientSettings = ClientSettings()
+    """How to reach the rollups' nodes."""
+
+    settlement_client: ClientSettings = ClientSettings()
+    """How to reach the settlement log."""
 
     server: ServerSettings = ServerSettings()
     """Where it listens and what it allows."""

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bridge.levels import Heights, Level, Source
 from bridge.messages import swap_message
 from bridge.phases import Phase
 from bridge.swap import GivenLock, RevealPolicy, Sending, SendKind, Swap
 from deploy.node.database import Database, Row, SqlValue, Statement
+from lockstep.checkpoint import Checkpoint
 from lockstep.genesis import Genesis
 from lockstep.order import bundle_id_of
 from lockstep.register import Register, genesis_register, restore
 from lockstep.terms import decode_terms
 from lockstep.transactions import decode_transaction
-from lockstep.types import ChainId, SwapId
+from lockstep.types import ChainId, RollupId, SwapId
 from lockstep.v1 import common_pb2
 from sequencer.client.messages import bundle_message, read_bundle
 
@@ -77,11 +79,35 @@ SCHEMA: Final = (
     ) STRICT, WITHOUT ROWID;
 
     """,
+    """
+    -- Which rollups have to get to which blocks for a swap to reach its next levels (`bridge.levels`). Of a
+    -- swap that was decided meanwhile, those of its opening mean nothing any more.
+    CREATE TABLE waiting_steps (
+        source INTEGER NOT NULL, rollup TEXT NOT NULL, height INTEGER NOT NULL, number INTEGER NOT NULL,
+        PRIMARY KEY (source, rollup, height, number)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Up to where each rollup was seen to have got, when a swap last reached a level by it.
+    CREATE TABLE heights (
+        source INTEGER NOT NULL, rollup TEXT NOT NULL, height INTEGER NOT NULL, PRIMARY KEY (source, rollup)
+    ) STRICT, WITHOUT ROWID;
+
+    -- The settlement log's newest checkpoint that something here rests on: a later one must extend it.
+    CREATE TABLE checkpoints (
+        origin TEXT PRIMARY KEY, size BLOB NOT NULL, root BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE swaps ADD COLUMN level INTEGER NOT NULL DEFAULT 0;
+    UPDATE swaps SET level = 1 WHERE phase BETWEEN 3 AND 7;
+    """,
 )
 """One script per version."""
 
 CHANGES_KEPT: Final = 100_000
 """Changes that can still be watched from; older numbers are PRUNED."""
+
+EVENTS_WITH_IGNORED_MAX: Final = 512
+"""Events of a swap, at which further entries that did nothing are not noted."""
 
 LAPSED_KEPT_MS: Final = 3_600_000
 """Log time for which a swap that lapsed is remembered: it costs nothing to make many of them."""
@@ -106,6 +132,10 @@ class Loaded:
     """The first number of a change that is still there, or the next number if there is none."""
     next_sequence: int
     """The number of the next change."""
+    heights: Heights
+    """Up to where rollups were seen to have got."""
+    checkpoint: Checkpoint | None
+    """The settlement log's checkpoint that this rests on; None if there is none."""
 
 
 async def load(database: Database, genesis: Genesis, *, new_sequence: int) -> Loaded:
@@ -122,7 +152,19 @@ async def load(database: Database, genesis: Genesis, *, new_sequence: int) -> Lo
         next_number=(last_number or 0) + 1,
         first_sequence=next_sequence if first_kept is None else first_kept,
         next_sequence=next_sequence,
+        heights=await _load_heights(database),
+        checkpoint=await _load_checkpoint(database, genesis.settlement.origin),
     )
+
+
+async def _load_heights(database: Database) -> Heights:
+    rows = await database.read("SELECT source, rollup, height FROM heights")
+    return Heights({(Source(source), RollupId(rollup)): height for source, rollup, height in rows})
+
+
+async def _load_checkpoint(database: Database, origin: str) -> Checkpoint | None:
+    row = await database.read_one("SELECT size, root FROM checkpoints WHERE origin = ?", (origin,))
+    return None if row is None else Checkpoint(origin, int.from_bytes(row[0], "big"), row[1])
 
 
 async def load_final(database: Database, swap_id: SwapId, register: Register) -> Swap | None:
@@ -179,17 +221,17 @@ _PREIMAGES_PAGE: Final = (
 )
 # Phases 6 and above are over.
 _LIVE_PAGE: Final = (
-    "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence FROM swaps "
+    "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level FROM swaps "
     "WHERE number > ? AND phase < 6 ORDER BY number LIMIT 10000"
 )
 _SWAP: Final = (
-    "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence FROM swaps "
+    "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level FROM swaps "
     "WHERE swap_id = ?"
 )
 
 
 def _read_swap(row: Row, register: Register) -> Swap:
-    number, swap_id, terms_bytes, phase, policy, is_bundle_ordered, final_ms, sequence = row
+    number, swap_id, terms_bytes, phase, policy, is_bundle_ordered, final_ms, sequence, level = row
     return Swap(
         number=number,
         swap_id=SwapId(swap_id),
@@ -201,6 +243,7 @@ def _read_swap(row: Row, register: Register) -> Swap:
         record=register.record(SwapId(swap_id)),
         final_ms=final_ms,
         sequence=sequence,
+        level=Level(level),
     )
 
 
@@ -244,6 +287,16 @@ def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Sta
             for each in swap.sendings.values()
         ],
     )
+    yield (
+        "INSERT OR IGNORE INTO waiting_steps VALUES (?, ?, ?, ?)",
+        [
+            (source, rollup, new.step_height, new.number)
+            for old, new in pairs
+            if new.step_height and (old is None or new.step_height != old.step_height)
+            for rollup in {leg.rollup for leg in new.terms.legs}
+            for source in Source
+        ],
+    )
 
 
 def register_statements(changed: Iterable[tuple[bytes, bytes | None]]) -> Iterator[Statement]:
@@ -282,15 +335,32 @@ PUT_CHANGE: Final = "INSERT INTO changes VALUES (?, ?, ?)"
 """Sequence, swap id, view."""
 
 PUT_EVENT: Final = (
-    "INSERT INTO events SELECT ?1, coalesce(max(place), 0) + 1, ?2 FROM events WHERE swap_id = ?1"
+    "INSERT INTO events SELECT ?1, coalesce(place, 0) + 1, ?2 "
+    "FROM (SELECT max(place) AS place FROM events WHERE swap_id = ?1) "
+    "WHERE ?3 IS NULL "
+    "OR place < ?3 AND EXISTS (SELECT 1 FROM swaps WHERE swap_id = ?1 AND phase BETWEEN 3 AND 7)"
 )
-"""Swap id, event."""
+"""Swap id, event, and None; or a number of events beyond which it is not kept, nor unless the order has the
+swap."""
+
+PUT_VIEW: Final = "UPDATE swaps SET level = ?, sequence = ?, view = ? WHERE swap_id = ?"
+"""Level, sequence, view, swap id; of a swap that is over."""
+
+PUT_HEIGHT: Final = "INSERT OR REPLACE INTO heights VALUES (?, ?, ?)"
+"""Source, rollup, height."""
+
+PUT_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)"
+"""Origin, size in 8 bytes, root."""
+
+DELETE_STEP: Final = "DELETE FROM waiting_steps WHERE source = ? AND rollup = ? AND height = ? AND number = ?"
+"""Source, rollup, height, number."""
 
 _PUT_SWAP: Final = (
-    "INSERT INTO swaps (number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, view) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET phase = excluded.phase, "
+    "INSERT INTO swaps "
+    "(number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level, view) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET phase = excluded.phase, "
     "policy = excluded.policy, is_bundle_ordered = excluded.is_bundle_ordered, "
-    "final_ms = excluded.final_ms, sequence = excluded.sequence, view = excluded.view"
+    "final_ms = excluded.final_ms, sequence = excluded.sequence, level = excluded.level, view = excluded.view"
 )
 
 
@@ -304,6 +374,7 @@ def _swap_row(swap: Swap) -> tuple[SqlValue, ...]:
         swap.is_bundle_ordered,
         swap.final_ms,
         swap.sequence,
+        swap.level,
         swap_message(swap).SerializeToString(),
     )
 

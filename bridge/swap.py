@@ -16,6 +16,7 @@ from enum import IntEnum
 from hashlib import sha256
 from typing import Final
 
+from bridge.levels import Level
 from bridge.phases import (
     FINAL,
     UNORDERED,
@@ -122,6 +123,8 @@ class Swap:
     """Log time of the block by which it was over; 0 while it is not."""
     sequence: int = 0
     """Number of its last change."""
+    level: Level = Level.NONE
+    """How far its opening has got; of a decision that is kept where nothing else of the swap is needed."""
 
     @property
     def is_final(self) -> bool:
@@ -133,6 +136,14 @@ class Swap:
         """Log time at which the opening bundle can no longer be ordered; 0 if none is being sent."""
         opening = self.sendings.get((SendKind.OPENING, 0))
         return 0 if opening is None else opening.bundle.valid_until_ms
+
+    @property
+    def step_height(self) -> int:
+        """Height of its decision, else of its opening; 0 while it is not in the order."""
+        if self.record is None:
+            return 0
+        decision = self.record.decision
+        return self.record.opened_height if decision is None else decision.height
 
     @property
     def leg_states(self) -> tuple[LegState, ...]:
@@ -212,6 +223,9 @@ def recorded(swap: Swap, record: SwapRecord, *, time_ms: int) -> Swap:
     phase = swap.phase if given is None else next_phase(swap.phase, given)
     assert phase is PHASE_OF[record.phase], f"{phase.name} is not the register's {record.phase.name}"
     moved = replace(swap, record=record, phase=phase)
+    if moved.step_height != swap.step_height:
+        # Nobody was seen to have got to this block, which is the newest.
+        moved = replace(moved, level=Level.ORDERED)
     if given is Input.REOPENED:
         moved = replace(moved, final_ms=0)
     if given is Input.OPENED and not swap.is_bundle_ordered:

@@ -425,7 +425,9 @@ class Swap(_message.Message):
     decided_index: _builtins.int
     """Place of the deciding entry; 4294967295 if a deadline decided."""
     next_action: _builtins.str
-    """What the party that is being waited for should do, in one sentence."""
+    """What the party that is being waited for should do, in one sentence. Not deterministic before the decision: it
+    depends on what was given to this coordinator.
+    """
     funds_safe: _builtins.bool
     """Whether no leg's funds are in escrow or can still get there: nobody can lose anything any more."""
     funds_free_by_ms: _builtins.int
@@ -433,7 +435,12 @@ class Swap(_message.Message):
     sequence: _builtins.int
     """Number of the last change of this swap, as in WatchSwaps. Not deterministic."""
     level: _common_pb2.CommitLevel.ValueType
-    """How far the opening, and then the decision, has got."""
+    """How far the swap's last step, the opening and then the decision, has got, as far as the coordinator has seen.
+    ORDERED: it is in the order. EXECUTED: every leg's rollup has executed its block. ANCHORED: the settlement log has
+    its header, and of every leg's rollup a commitment at its height or above. It begins anew at ORDERED with the
+    decision, and falls at no other time. FINAL is not offered: this version has no challenges. Unspecified while the
+    swap is not in the order. Not deterministic.
+    """
     preimage: _builtins.bytes
     """The preimage, once it is revealed in the order."""
     @_builtins.property
@@ -486,7 +493,9 @@ class SwapLeg(_message.Message):
     reject_reason: _builtins.int
     """Why it was rejected (section 7), 0 otherwise."""
     settled: _builtins.bool
-    """Whether its rollup, as far as the coordinator has seen, has settled it. Not deterministic."""
+    """Whether its rollup, as far as the coordinator has seen, has settled it: it has executed the deciding block, which
+    settles every leg without fail. Not deterministic.
+    """
     def __init__(
         self,
         *,
@@ -704,14 +713,19 @@ class ExplainSwapResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
     waiting_for: _builtins.str
-    """Who is being waited for and until when, in a sentence; empty if it is over."""
+    """Who is being waited for and until when, in words: whose lock, attestation or preimage; after the decision, which
+    rollups have not been seen to execute it, and whether the settlement log has yet to anchor it, which have no
+    deadline and change nothing of the outcome. Empty if nobody is. Not deterministic.
+    """
     @_builtins.property
     def swap(self) -> Global___Swap:
         """How the swap stands."""
 
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SwapEvent]:
-        """What happened, in the order in which it was ordered."""
+        """What happened, in the order in which it was ordered or, of what is not in the order, in which the coordinator saw
+        it.
+        """
 
     def __init__(
         self,
@@ -740,13 +754,18 @@ class SwapEvent(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     height: _builtins.int
-    """Height of the block; 0 for what only the coordinator knows. Not deterministic in that case."""
+    """Height of the block; 0 for what only the coordinator knows: that is lost with its database, and none of its fields
+    is deterministic. All fields of an event of a block are.
+    """
     index: _builtins.int
     """Place of the entry in the block; 4294967295 for a deadline."""
     time_ms: _builtins.int
-    """Log time of the block."""
+    """Log time of the block, or of the coordinator's newest block."""
     kind: _builtins.str
-    """What happened: opened, attested, revealed, cancelled, decided, settled, ignored."""
+    """What happened. In the order: opened, attested, revealed, decided, and ignored for an entry that did nothing (of
+    which a few hundred are kept). At the coordinator: proposed, given, submitted, window_passed, lapsed; seen by it:
+    settled, executed, anchored.
+    """
     text: _builtins.str
     """In a sentence, with the reason."""
     def __init__(

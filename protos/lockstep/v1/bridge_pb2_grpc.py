@@ -157,7 +157,8 @@ class BridgeServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainSwap(self, request, context):
-        """Everything that is known of a swap: each record of the order that touched it, who is being waited for, and why.
+        """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
+        knows, who is being waited for, and until when.
         Errors: UNKNOWN_SWAP, MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -61,7 +61,8 @@ class BridgeStub:
     Errors: NOT_YET, PRUNED, MALFORMED.
     """
     ExplainSwap: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.ExplainSwapRequest, _bridge_pb2.ExplainSwapResponse]
-    """Everything that is known of a swap: each record of the order that touched it, who is being waited for, and why.
+    """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
+    knows, who is being waited for, and until when.
     Errors: UNKNOWN_SWAP, MALFORMED.
     """
     SwapStream: _grpc.StreamStreamMultiCallable[_bridge_pb2.SwapStreamRequest, _bridge_pb2.SwapStreamResponse]
@@ -112,7 +113,8 @@ class BridgeAsyncStub(BridgeStub):
     Errors: NOT_YET, PRUNED, MALFORMED.
     """
     ExplainSwap: _aio.UnaryUnaryMultiCallable[_bridge_pb2.ExplainSwapRequest, _bridge_pb2.ExplainSwapResponse]  # type: ignore[assignment]
-    """Everything that is known of a swap: each record of the order that touched it, who is being waited for, and why.
+    """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
+    knows, who is being waited for, and until when.
     Errors: UNKNOWN_SWAP, MALFORMED.
     """
     SwapStream: _aio.StreamStreamMultiCallable[_bridge_pb2.SwapStreamRequest, _bridge_pb2.SwapStreamResponse]  # type: ignore[assignment]
@@ -208,7 +210,8 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         request: _bridge_pb2.ExplainSwapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bridge_pb2.ExplainSwapResponse, _abc.Awaitable[_bridge_pb2.ExplainSwapResponse]]:
-        """Everything that is known of a swap: each record of the order that touched it, who is being waited for, and why.
+        """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
+        knows, who is being waited for, and until when.
         Errors: UNKNOWN_SWAP, MALFORMED.
         """
 

@@ -48,7 +48,7 @@ class _CommitLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommitLev
     COMMIT_LEVEL_ANCHORED: _CommitLevel.ValueType  # 3
     """Header and commitment are in the settlement log."""
     COMMIT_LEVEL_FINAL: _CommitLevel.ValueType  # 4
-    """The challenge window has passed."""
+    """The challenge window has passed. Reserved: nobody can challenge in this version, and nothing is told to be FINAL."""
 
 class CommitLevel(_CommitLevel, metaclass=_CommitLevelEnumTypeWrapper):
     """How far a block, a transaction or a swap has got. Levels are monotone: each holds all before it."""
@@ -62,7 +62,7 @@ COMMIT_LEVEL_EXECUTED: CommitLevel.ValueType  # 2
 COMMIT_LEVEL_ANCHORED: CommitLevel.ValueType  # 3
 """Header and commitment are in the settlement log."""
 COMMIT_LEVEL_FINAL: CommitLevel.ValueType  # 4
-"""The challenge window has passed."""
+"""The challenge window has passed. Reserved: nobody can challenge in this version, and nothing is told to be FINAL."""
 Global___CommitLevel: _TypeAlias = CommitLevel  # noqa: Y015
 
 class _HeaderProofKind:

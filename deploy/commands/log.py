@@ -16,6 +16,7 @@ from bridge.settlement.client import Auditor, SettlementClient
 from deploy.commands.connecting import STALL_MS_MAX, connected
 from deploy.commands.frame import (
     Command,
+    CommandFailed,
     Options,
     Say,
     network_options,
@@ -76,6 +77,11 @@ def show(options: Options, index: int) -> None:
 
     async def work() -> None:
         async with _remembered(options) as (client, _):
+            size = (await client.checkpoint()).size
+            if index >= size:
+                raise CommandFailed(
+                    f"there is no entry {index} yet; entries are numbered 0 to {size - 1}", code="NOT_YET"
+                )
             entry = await client.entry(index)
         words = Words(options.genesis, account_names(options)).logged(entry)
         if options.is_json:

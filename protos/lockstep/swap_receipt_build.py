@@ -14,7 +14,7 @@ from lockstep.merkle import AppendTree
 from lockstep.merkle_many import many_proof
 from lockstep.order import Entry, NamespaceLeaf, encode_entry, hash_entry, namespace_leaf_hash
 from lockstep.receipts import SettledReceipt, decode_receipt
-from lockstep.register import BLOCK_OPENING, Decided, Input, Place, SwapRecord, apply_block
+from lockstep.register import BLOCK_OPENING, Decided, Input, Place, Register, SwapRecord, apply_block
 from lockstep.register_records import step
 from lockstep.registry_state import Registry
 from lockstep.settlement_entries import HeaderRange
@@ -75,39 +75,48 @@ class LogPart:
     """Every change of the registry that the log has."""
 
 
-def decided_record(
-    blocks: Iterable[VerifiedBlock],
-    registry: Registry,
-    *,
-    swap_id: SwapId,
-    opened: Place,
-    crowded_at: Place | None = None,
-) -> SwapRecord | None:
-    """Return how the register decided a swap that was opened at a place; None if it did not so far.
+class DecisionWatch:
+    """Runs the register from the opening of a swap to its decision, over all that was ordered."""
 
-    `blocks` start with the opening one, with all entries of `_swap`; `registry` is in force there.
-    `crowded_at` is the Open that took the swap's place, for a register that starts here is never full. Raises
-    `NotFound` if nothing was opened there.
-    """
-    register = None
-    for block in blocks:
-        if register is None:
-            register = register_before(block.header, registry)
-        # What stands before the opening has nothing to do with it.
-        entries = [
-            (index, payload)
-            for index, payload in swap_entries_of(block)
-            if opened <= Place(block.header.height, index) and Place(block.header.height, index) != crowded_at
-        ]
-        read = block_input(block.header, block.hash, {block.header.height: entries})
-        register, events = apply_block(register, read)
+    def __init__(
+        self, registry: Registry, *, swap_id: SwapId, opened: Place, crowded_at: Place | None = None
+    ) -> None:
+        """Watch a swap that was opened at a place, under the registry in force there.
+
+        `crowded_at` is the Open that took the swap's place, for a register that starts here is never full.
+        """
+        self._registry = registry
+        self._swap_id = swap_id
+        self._opened = opened
+        self._crowded_at = crowded_at
+        self._register: Register | None = None
+
+    def take(self, block: VerifiedBlock) -> SwapRecord | None:
+        """Take the next block, first the opening one, and return the swap's record once it is decided.
+
+        The block has all entries of `_swap`. Raises `NotFound` if the swap was not opened at the place.
+        """
+        height, entries = block.header.height, list[tuple[int, bytes]]()
+        for index, payload in swap_entries_of(block):
+            # What stands before the opening has nothing to do with it.
+            if Place(height, index) >= self._opened and Place(height, index) != self._crowded_at:
+                entries.append((index, payload))
+        before = self._register or register_before(block.header, self._registry)
+        read = block_input(block.header, block.hash, {height: entries})
+        self._register, events = apply_block(before, read)
         for event in events:
-            if isinstance(event, Decided) and event.record.swap_id == swap_id:
-                return _opened_at(event.record, swap_id, opened)
-        record = _opened_at(register.record(swap_id), swap_id, opened)
-        if crowded_at is not None and crowded_at.height == block.header.height:
-            return step(record, Input.CROWDING, crowded_at)
-    return None
+            if isinstance(event, Decided) and event.record.swap_id == self._swap_id:
+                return self._same_opening(event.record)
+        record = self._same_opening(self._register.record(self._swap_id))
+        if self._crowded_at is not None and self._crowded_at.height == height:
+            return step(record, Input.CROWDING, self._crowded_at)
+        return None
+
+    def _same_opening(self, record: SwapRecord | None) -> SwapRecord:
+        if record is None or record.opened != self._opened:
+            name = f"{self._swap_id.hex()} at {self._opened.height}/{self._opened.index}"
+            raise NotFound(subject="opening of swap", name=name)
+        return record
 
 
 def swap_entries_of(block: VerifiedBlock) -> list[tuple[int, bytes]]:
@@ -146,13 +155,6 @@ def build_swap_receipt(
 
 
 # --- which entries ------------------------------------------------------------------------------------------
-
-
-def _opened_at(record: SwapRecord | None, swap_id: SwapId, opened: Place) -> SwapRecord:
-    if record is None or record.opened != opened:
-        name = f"{swap_id.hex()} at {opened.height}/{opened.index}"
-        raise NotFound(subject="opening of swap", name=name)
-    return record
 
 
 def _swap_places(record: SwapRecord, blocks: Sequence[VerifiedBlock]) -> Iterator[Place]:

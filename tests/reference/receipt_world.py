@@ -32,11 +32,11 @@ from lockstep.signing import SigningKey
 from lockstep.swap_entries import Attestation, AttestItem, RejectReason, Verdict, sign_attestation
 from lockstep.swap_receipt import SwapReceipt, encode_swap_receipt
 from lockstep.swap_receipt_build import (
+    DecisionWatch,
     LogPart,
     ProvenLeaf,
     ReceiptsPart,
     build_swap_receipt,
-    decided_record,
 )
 from lockstep.transactions import Lock
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, HeaderHash, Height, RollupId
@@ -157,15 +157,13 @@ class World:
 
     def record(self, swap: Swap, opened: Place, crowded_at: Place | None = None) -> SwapRecord:
         """Return the record of a decided swap."""
-        record = decided_record(
-            self.blocks_from(opened.height),
-            self.log.registry.at(opened.height),
-            swap_id=swap.id,
-            opened=opened,
-            crowded_at=crowded_at,
-        )
-        assert record is not None
-        return record
+        registry = self.log.registry.at(opened.height)
+        watch = DecisionWatch(registry, swap_id=swap.id, opened=opened, crowded_at=crowded_at)
+        for block in self.blocks_from(opened.height):
+            record = watch.take(block)
+            if record is not None:
+                return record
+        raise AssertionError("the swap is not decided")
 
     def receipt(self, swap: Swap, opened: Place, crowded_at: Place | None = None) -> SwapReceipt:
         """Return the receipt of a decided swap, anchored in the first block in which it can be."""

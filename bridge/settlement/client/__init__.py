@@ -6,8 +6,16 @@ async with SettlementClient("127.0.0.1:7000", genesis) as log:
         ...
 """
 
-from bridge.settlement.client.answers import Anchor, AnchoredCommitment, SettlementStatus
+from bridge.settlement.client.answers import Anchor, AnchoredCommitment, ProvenEntries, SettlementStatus
 from bridge.settlement.client.audit import Auditor, audit
 from bridge.settlement.client.client import SettlementClient
 
-__all__ = ["Anchor", "AnchoredCommitment", "Auditor", "SettlementClient", "SettlementStatus", "audit"]
+__all__ = [
+    "Anchor",
+    "AnchoredCommitment",
+    "Auditor",
+    "ProvenEntries",
+    "SettlementClient",
+    "SettlementStatus",
+    "audit",
+]

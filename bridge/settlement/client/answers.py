@@ -40,6 +40,18 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
+class ProvenEntries:
+    """Entries of the log, all proven under one checkpoint, for others to verify."""
+
+    entries: Mapping[int, tuple[bytes, tuple[bytes, ...]]]
+    """Each entry by its index, with its inclusion under `checkpoint`: the siblings, lowest first."""
+    checkpoint: Checkpoint
+    """What the log said of itself."""
+    note: bytes
+    """The same as a signed note."""
+
+
+@dataclass(frozen=True, slots=True)
 class AnchoredCommitment:
     """The last commitment of a rollup that its threshold of attesters agreed on in the log."""
 

@@ -7,7 +7,7 @@ with every other one that it accepted, and is no older than those accepted befor
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -15,6 +15,7 @@ import grpc
 
 from bridge.settlement.client.answers import (
     Anchor,
+    ProvenEntries,
     SettlementStatus,
     extended,
     frontier_after,
@@ -24,7 +25,7 @@ from bridge.settlement.client.answers import (
 )
 from deploy.node.client import Backoff, CallMethod, ClientSettings, connect, error_from_rpc, retrying
 from lockstep.checkpoint import Checkpoint, NoteVerifier, verify_checkpoint
-from lockstep.errors import BadSignature, Contradiction, LockstepError, Malformed, ProofInvalid
+from lockstep.errors import BadSignature, Contradiction, LockstepError, Malformed, NotYet, ProofInvalid
 from lockstep.genesis import Genesis
 from lockstep.merkle import EMPTY_ROOT, Frontier, verify_consistency
 from lockstep.settlement_log import read_candidate, says_the_same
@@ -135,6 +136,21 @@ class SettlementClient:
         response = await self._call(self._stub.GetInclusionProof, request, timeout_ms)
         checkpoint = await self._accept(response.checkpoint, floor, timeout_ms)
         return verified_entry(response, index=index, checkpoint=checkpoint)
+
+    async def proven_entries(
+        self, indexes: Collection[int], *, timeout_ms: int = CALL_TIMEOUT_MS
+    ) -> ProvenEntries:
+        """Return entries with their proofs, all under the newest checkpoint. Raises `NotYet`."""
+        checkpoint, note = await self.signed_checkpoint(timeout_ms=timeout_ms)
+        entries = {}
+        for index in sorted(indexes):
+            if index >= checkpoint.size:
+                raise NotYet(height=index, newest=checkpoint.size)
+            request = settlement_pb2.GetInclusionProofRequest(index=index, size=checkpoint.size)
+            response = await self._call(self._stub.GetInclusionProof, request, timeout_ms)
+            entry = verified_entry(response, index=index, checkpoint=checkpoint)
+            entries[index] = entry, tuple(response.proof.hashes)
+        return ProvenEntries(entries, checkpoint, note)
 
     async def anchor(
         self, height: int, rollup: str | None = None, *, timeout_ms: int = CALL_TIMEOUT_MS

@@ -15,6 +15,7 @@ from lockstep.errors import (
     BadSignature,
     Contradiction,
     Malformed,
+    NotYet,
     ProofInvalid,
     UnavailablePeer,
     WrongChain,
@@ -158,6 +159,25 @@ async def test_the_truth_is_believed(fake: FakeLog) -> None:
         assert await first_entries(client, 7) == fake.judged.entries
         for index in range(7):
             assert await first_entries(client, 7 - index, index) == fake.judged.entries[index:]
+
+
+async def test_entries_with_their_proofs_under_one_checkpoint(fake: FakeLog) -> None:
+    async with talking(fake) as client:
+        proven = await client.proven_entries((4, 0, 2))
+        assert list(proven.entries) == [0, 2, 4]
+        for index, (entry, proof) in proven.entries.items():
+            assert entry == fake.judged.entries[index]
+            assert proof == fake.tree.inclusion_proof(index)
+        assert proven.note == fake.note()
+        with pytest.raises(NotYet):
+            await client.proven_entries((0, proven.checkpoint.size))
+
+
+async def test_an_entry_whose_proof_does_not_hold(fake: FakeLog) -> None:
+    async with talking(fake) as client:
+        fake.tamper["GetInclusionProof"] = set_to(entry=fake.judged.entries[1])
+        with pytest.raises(ProofInvalid):
+            await client.proven_entries((2,))
 
 
 async def test_the_same_statement_in_other_bytes_is_believed_to_be_there(fake: FakeLog) -> None:

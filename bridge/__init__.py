@@ -4,10 +4,12 @@
 |---|---|
 | `phases` | the table of a swap's phases, and what follows from each for people |
 | `swap` | the rules of driving one swap, pure |
+| `levels` | how far rollups and settlement log have got with a swap, pure |
 | `requests` | what traders ask, read and checked, pure |
-| `calls`, `blocks` | what a trader's command, and what a block, does to the swaps |
+| `calls`, `blocks`, `progress` | what a trader's command, a block, and news of levels do to the swaps |
 | `book`, `storage`, `reading` | what is known now, how it is written, how it is read |
 | `coordinator`, `senders`, `order` | the tasks, and the seam to the sequencer |
+| `observing` | the tasks that ask rollups and settlement log how far they have got |
 | `service`, `watching`, `streams`, `messages`, `history` | the gRPC service |
 | `client` | for traders: the service's client, and the trader's own half |
 

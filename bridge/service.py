@@ -24,7 +24,7 @@ from bridge.requests import read_cancel, read_lock, read_preimage, read_proposal
 from bridge.streams import SwapItems
 from bridge.watching import Watch
 from lockstep import limits
-from lockstep.errors import Malformed, UnknownSwap
+from lockstep.errors import Malformed, NotReady, UnknownSwap
 from lockstep.genesis import Genesis
 from lockstep.v1 import bridge_pb2, bridge_pb2_grpc
 
@@ -210,6 +210,10 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
         swap_id = read_swap_id(encoded_id)
         view = await self._views.swap(swap_id)
         if view is None:
+            if not self._coordinator.caught_up.is_set():
+                # It may be in blocks that were not followed yet.
+                height = self._coordinator.book.register.height
+                raise NotReady(reason=f"it follows the order and stands at height {height}")
             raise UnknownSwap(swap_id=swap_id.hex())
         return view
 

@@ -521,7 +521,8 @@ class UnknownSwap(Missing):
     code = "UNKNOWN_SWAP"
     template = (
         "the register holds no swap {swap_id}; it was not opened yet, "
-        "or it ended and was dropped after its lock_by_ms"
+        "or it ended and was dropped after its lock_by_ms; a coordinator that lost its database knows only "
+        "what was ordered: propose the rest to it again"
     )
 
     swap_id: str

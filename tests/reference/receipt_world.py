@@ -3,7 +3,7 @@
 `alpha` has 2 of 3 attesters, `beta` one; every fourth block is anchored with the commitments of both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -170,9 +170,7 @@ class World:
         record = self.record(swap, opened, crowded_at)
         assert record.decision is not None
         anchored = -(-record.decision.height // INTERVAL) * INTERVAL
-        settled = {
-            name: part for name in self.rollups if (part := self._settled(name, swap, anchored)).leaves
-        }
+        settled = self.settled(record, anchored)
         return build_swap_receipt(
             self.blocks_from(opened.height)[: anchored - opened.height + 1],
             record,
@@ -184,10 +182,29 @@ class World:
         """Return the receipt's file."""
         return encode_swap_receipt(self.receipt(swap, opened, crowded_at))
 
+    def settled(self, record: SwapRecord, anchored: int) -> dict[RollupId, ReceiptsPart]:
+        """Return the receipts that settled a decided swap, under the commitments after an anchored block."""
+        assert record.decision is not None
+        decided = record.decision.height, record.decision.index
+        parts = {}
+        for name, replica in self.rollups.items():
+            count = self.commitments[name, anchored].receipt_count
+            encoded = [encode_receipt(each) for each in replica.receipts[:count]]
+            tree = AppendTree(map(receipt_leaf_hash, encoded))
+            leaves = [
+                ProvenLeaf(index, encoded[index], tree.inclusion_proof(index))
+                for index, each in enumerate(replica.receipts[:count])
+                if not isinstance(each, TransactionReceipt)
+                and (each.subject, each.height, each.index) == (record.swap_id, *decided)
+            ]
+            if leaves:
+                parts[name] = ReceiptsPart(count, tuple(leaves))
+        return parts
+
     def blocks_from(self, height: int) -> list[VerifiedBlock]:
         return [each.block for each in self.chain.blocks[height - 1 :]]
 
-    def log_part(self, anchored: int, rollups: Sequence[RollupId] | dict[RollupId, ReceiptsPart]) -> LogPart:
+    def log_part(self, anchored: int, rollups: Collection[RollupId]) -> LogPart:
         """Return what the log has of a block and of commitments after it."""
         tree = AppendTree(map(leaf_hash, self.entries))
         found: list[HeaderRange] = []
@@ -214,17 +231,6 @@ class World:
             tuple(leaves[CommitmentEntry]),
             tuple(leaves[Registration]),
         )
-
-    def _settled(self, name: RollupId, swap: Swap, anchored: int) -> ReceiptsPart:
-        receipts, count = self.rollups[name].receipts, self.commitments[name, anchored].receipt_count
-        encoded = [encode_receipt(each) for each in receipts[:count]]
-        tree = AppendTree(map(receipt_leaf_hash, encoded))
-        leaves = [
-            ProvenLeaf(index, encoded[index], tree.inclusion_proof(index))
-            for index, each in enumerate(receipts[:count])
-            if not isinstance(each, TransactionReceipt) and each.subject == swap.id
-        ]
-        return ReceiptsPart(count, tuple(leaves))
 
     def _anchor(self) -> None:
         followed, tip = self.chain.blocks[-1], self.log.tip

@@ -47,6 +47,33 @@ def open_namespaces(registry: Registry) -> frozenset[Namespace]:
 
 def admit(chain: ChainId, bundle: Bundle, open_to: Set[Namespace]) -> AdmittedBundle:
     """Return a bundle with its hashes once checks 1 to 3 hold. Raises what they name."""
+    transactions, valid_until_ms = bundle.transactions, bundle.valid_until_ms
+    if not _is_plain(bundle, open_to):
+        _verify(bundle, open_to)
+    hashes = tuple([transaction_hash(namespace, payload) for namespace, payload in transactions])
+    return AdmittedBundle(bundle_id(chain, valid_until_ms, hashes), transactions, hashes, valid_until_ms)
+
+
+def _is_plain(bundle: Bundle, open_to: Set[Namespace]) -> bool:
+    """Answer whether a bundle is for rollups alone and passes checks 1 to 3, at one look."""
+    bundle_bytes = 0
+    for namespace, payload in bundle.transactions:
+        payload_bytes = len(payload)
+        # What is open has a name that is one.
+        if namespace not in open_to or namespace in _DECODERS:
+            return False
+        if not 0 < payload_bytes <= limits.PAYLOAD_BYTES_MAX:
+            return False
+        bundle_bytes += payload_bytes
+    return (
+        0 < len(bundle.transactions) <= limits.BUNDLE_TRANSACTIONS_MAX
+        and bundle_bytes <= limits.BUNDLE_BYTES_MAX
+        and 0 < bundle.valid_until_ms < 2**63
+    )
+
+
+def _verify(bundle: Bundle, open_to: Set[Namespace]) -> None:
+    """Make checks 1 to 3, in their order. Raises what they name."""
     _verify_sizes(bundle)
     verify_bundle_shape(bundle)
     for namespace, payload in bundle.transactions:
@@ -56,10 +83,11 @@ def admit(chain: ChainId, bundle: Bundle, open_to: Set[Namespace]) -> AdmittedBu
     for namespace, _ in bundle.transactions:
         if namespace not in open_to:
             raise UnknownNamespace(namespace=namespace)
-    hashes = tuple(transaction_hash(*each) for each in bundle.transactions)
-    return AdmittedBundle(
-        bundle_id(chain, bundle.valid_until_ms, hashes), bundle.transactions, hashes, bundle.valid_until_ms
-    )
+
+
+def has_window(valid_until_ms: int, time_ms: int) -> bool:
+    """Answer whether a bundle's window is open at a log time."""
+    return time_ms < valid_until_ms <= time_ms + limits.VALIDITY_WINDOW_MS_MAX
 
 
 def verify_window(valid_until_ms: int, time_ms: int) -> None:

@@ -6,7 +6,10 @@ Owns what fits into one block, bundles being whole, and how they become its prop
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from functools import lru_cache
+from typing import Final
+
+import msgspec
 
 from lockstep import limits
 from lockstep.block import AdmittedBundle, Block, build_block
@@ -29,8 +32,8 @@ class Proposal:
     """Where each of them stands in it."""
 
 
-class Footprint(NamedTuple):
-    """What a bundle has for one namespace."""
+class Footprint(msgspec.Struct, frozen=True):
+    """What a bundle has for one namespace, or many have."""
 
     transactions: int
     """How many transactions."""
@@ -42,23 +45,47 @@ class Footprint(NamedTuple):
         """Bytes of a block that they take."""
         return self.payload_bytes + ENTRY_PREFIX_BYTES * self.transactions
 
+    def __add__(self, other: "Footprint") -> "Footprint":
+        return Footprint(self.transactions + other.transactions, self.payload_bytes + other.payload_bytes)
 
-Footprints: TypeAlias = Mapping[Namespace, Footprint]
-"""What a bundle has for each namespace that it touches."""
+
+NO_FOOTPRINT: Final = Footprint(0, 0)
+"""What a bundle has for a namespace that it does not touch."""
+
+
+class Footprints(msgspec.Struct, frozen=True):
+    """What a bundle takes of a block."""
+
+    by_namespace: Mapping[Namespace, Footprint]
+    """What it has for each namespace that it touches."""
+    transactions: int
+    """How many transactions it has in all."""
+    entry_bytes: int
+    """Bytes of a block that they take."""
 
 
 def footprints_of(bundle: AdmittedBundle) -> Footprints:
-    """Return what a bundle has for each namespace that it touches."""
-    sizes: dict[Namespace, tuple[int, int]] = {}
-    for namespace, payload in bundle.transactions:
-        transactions, payload_bytes = sizes.get(namespace, (0, 0))
-        sizes[namespace] = transactions + 1, payload_bytes + len(payload)
-    return {namespace: Footprint(*size) for namespace, size in sizes.items()}
+    """Return what a bundle takes of a block."""
+    transactions = bundle.transactions
+    if len(transactions) == 1:
+        namespace, payload = transactions[0]
+        return _footprints_of_one(namespace, len(payload))
+    footprints: dict[Namespace, Footprint] = {}
+    for namespace, payload in transactions:
+        footprint = Footprint(1, len(payload))
+        footprints[namespace] = footprints.get(namespace, NO_FOOTPRINT) + footprint
+    return _total(footprints)
 
 
-def entry_bytes(footprints: Footprints) -> int:
-    """Return how many bytes of a block a bundle takes."""
-    return sum(each.entry_bytes for each in footprints.values())
+@lru_cache(maxsize=4_096)
+def _footprints_of_one(namespace: Namespace, payload_bytes: int) -> Footprints:
+    """Return those of a bundle of one transaction: many are alike."""
+    return _total({namespace: Footprint(1, payload_bytes)})
+
+
+def _total(by_namespace: Mapping[Namespace, Footprint]) -> Footprints:
+    total = sum(by_namespace.values(), start=NO_FOOTPRINT)
+    return Footprints(by_namespace, total.transactions, total.entry_bytes)
 
 
 class Room:
@@ -72,28 +99,29 @@ class Room:
 
     def take(self, footprints: Footprints) -> bool:
         """Take a bundle in and answer True; or, if it does not fit, change nothing and answer False."""
-        size_bytes = entry_bytes(footprints)
-        count = sum(each.transactions for each in footprints.values())
-        added = footprints.keys() - self._namespaces
+        namespaces = self._namespaces
+        if not namespaces.issuperset(footprints.by_namespace):
+            namespaces = namespaces.union(footprints.by_namespace)
         if (
-            size_bytes > self._bytes_free
-            or count > self._transactions_free
-            or len(self._namespaces) + len(added) > limits.BLOCK_NAMESPACES_MAX
+            footprints.entry_bytes > self._bytes_free
+            or footprints.transactions > self._transactions_free
+            or len(namespaces) > limits.BLOCK_NAMESPACES_MAX
         ):
             return False
-        self._bytes_free -= size_bytes
-        self._transactions_free -= count
-        self._namespaces |= added
+        self._bytes_free -= footprints.entry_bytes
+        self._transactions_free -= footprints.transactions
+        self._namespaces = namespaces
         return True
 
 
 def propose(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) -> Proposal:
     """Return the block after `parent` at `time_ms` that holds `bundles`, and where each stands."""
     block = build_block(parent, time_ms, bundles)
+    height = block.header.height
     placements: list[Placement] = []
     first_index = 0
     for bundle in bundles:
         count = len(bundle.transactions)
-        placements.append(Placement(bundle.bundle_id, block.header.height, first_index, count))
+        placements.append(Placement(bundle.bundle_id, height, first_index, count))
         first_index += count
     return Proposal(block, tuple(bundles), tuple(placements))

@@ -70,5 +70,4 @@ class Checkpoints:
         entry = Transaction(LOG_NAMESPACE, encode_log_entry(note))
         until_ms = self._chain.register.time_ms + limits.VALIDITY_WINDOW_MS_DEFAULT
         FAILPOINTS.reach(BEFORE_ORDER)
-        # Others may have sent the same: the place is theirs, too, and not to be cancelled.
-        return await asyncio.shield(self._submit(Bundle((entry,), until_ms)))
+        return await self._submit(Bundle((entry,), until_ms))

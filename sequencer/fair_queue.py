@@ -6,22 +6,29 @@ touches, by what it takes there; it is served whole, and its tag is the latest s
 one that has had most decides. A namespace's own charge is all that moves its finish, so that a flood cannot
 drag another namespace along by touching it.
 
+Bundles that one namespace decides have tags that do not fall, so that they stand in a lane, first come first
+served, and only the heads of lanes are compared.
+
 Invariants: what goes in comes out once; among bundles that one namespace decides, in order of arrival; one
 that comes to an idle namespace waits for at most one bundle of each other.
 """
 
-from collections.abc import Mapping
-from heapq import heappop, heappush
-from typing import Final, Generic, TypeVar
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush, heapreplace
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from lockstep import limits
 from lockstep.types import Namespace
-from sequencer.builder import Footprints
+from sequencer.builder import Footprint, Footprints
 
 __pure__ = True
 
 Item = TypeVar("Item")
 """A bundle, with whatever its owner needs to know of it."""
+
+_Lane: TypeAlias = deque[tuple[int, int, Item]]
+"""Tag, number of arrival, and bundle; tags do not fall."""
 
 WEIGHT_MAX: Final = 1_000
 """The largest weight of a namespace."""
@@ -30,12 +37,9 @@ _TRANSACTION_BYTES_MIN: Final = limits.BLOCK_BYTES_MAX // limits.BLOCK_TRANSACTI
 """What a transaction is charged at least: as many of these fill a block by count as by bytes."""
 
 
-def charges_of(footprints: Footprints) -> dict[Namespace, int]:
-    """Return how much of a block a bundle takes for each namespace that it touches, in bytes."""
-    return {
-        namespace: max(each.entry_bytes, each.transactions * _TRANSACTION_BYTES_MIN)
-        for namespace, each in footprints.items()
-    }
+def charge_of(footprint: Footprint) -> int:
+    """Return how much of a block a bundle takes for a namespace, in bytes."""
+    return max(footprint.entry_bytes, footprint.transactions * _TRANSACTION_BYTES_MIN)
 
 
 class FairQueue(Generic[Item]):
@@ -44,42 +48,78 @@ class FairQueue(Generic[Item]):
     def __init__(self, weights: Mapping[Namespace, int]) -> None:
         """`weights` are the shares of namespaces beside each other, 1..WEIGHT_MAX; 1 if not named."""
         self._weights = weights
-        self._heap: list[tuple[int, int, Item]] = []
+        self._lanes: defaultdict[Namespace, _Lane[Item]] = defaultdict(deque)
+        self._heads: list[tuple[int, int, _Lane[Item]]] = []
         self._finishes: dict[Namespace, int] = {}
         self._now = 0
         self._pushed = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return self._count
 
     def push(self, item: Item, footprints: Footprints, *, after: int = 0) -> int:
         """Add a bundle and return its tag; it is served after all that have the tag `after` by now."""
-        tag = max(after, self._now)
-        for namespace, charge in charges_of(footprints).items():
-            start = max(self._now, self._finishes.get(namespace, 0))
-            tag = max(tag, start)
-            self._finishes[namespace] = start + charge * WEIGHT_MAX // self._weights.get(namespace, 1)
-        heappush(self._heap, (tag, self._pushed, item))
-        self._pushed += 1
+        now = self._now
+        tag, decider = max(after, now), None
+        for namespace, footprint in footprints.by_namespace.items():
+            start = max(self._finishes.get(namespace, 0), now)
+            if start >= tag:
+                tag, decider = start, namespace
+            cost = charge_of(footprint) * WEIGHT_MAX // self._weights.get(namespace, 1)
+            self._finishes[namespace] = start + cost
+        # One that waits for `after` alone would be out of order in any lane but its own.
+        lane = deque() if decider is None else self._lanes[decider]
+        number = self._pushed
+        if not lane:
+            heappush(self._heads, (tag, number, lane))
+        lane.append((tag, number, item))
+        self._pushed = number + 1
+        self._count += 1
         return tag
+
+    def push_alone(self, namespace: Namespace, items: Iterable[tuple[Item, Footprints]]) -> None:
+        """Add bundles that touch one namespace, as if each were pushed."""
+        weight = self._weights.get(namespace, 1)
+        start = max(self._finishes.get(namespace, 0), self._now)
+        lane = self._lanes[namespace]
+        is_idle = not lane
+        for item, footprints in items:
+            lane.append((start, self._pushed, item))
+            self._pushed += 1
+            start += charge_of(footprints.by_namespace[namespace]) * WEIGHT_MAX // weight
+            self._count += 1
+        self._finishes[namespace] = start
+        if is_idle and lane:
+            tag, number, _ = lane[0]
+            heappush(self._heads, (tag, number, lane))
 
     def first(self) -> Item:
         """Return the bundle whose turn it is; IndexError if there is none."""
-        return self._heap[0][2]
+        return self._heads[0][2][0][2]
 
     def pop(self) -> Item:
         """Remove the bundle whose turn it is, and return it; IndexError if there is none."""
-        self._now, _, item = heappop(self._heap)
-        if not self._heap:
+        lane = self._heads[0][2]
+        self._now, _, item = lane.popleft()
+        if lane:
+            tag, number, _ = lane[0]
+            heapreplace(self._heads, (tag, number, lane))
+        else:
+            heappop(self._heads)
+        self._count -= 1
+        if not self._count:
             self._forget()
         return item
 
     def clear(self) -> list[Item]:
         """Remove all bundles, and return them in their order."""
-        items = [item for *_, item in sorted(self._heap, key=lambda each: each[:2])]
-        self._heap.clear()
+        waiting = [each for *_, lane in self._heads for each in lane]
+        self._heads.clear()
+        self._lanes.clear()
+        self._count = 0
         self._forget()
-        return items
+        return [item for *_, item in sorted(waiting, key=lambda each: each[:2])]
 
     def _forget(self) -> None:
         """Start anew: where nobody waits, nobody owes anything."""

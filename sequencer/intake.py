@@ -5,12 +5,15 @@ its receipt if it was ordered in time.
 """
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 
 from lockstep.block import AdmittedBundle
-from lockstep.errors import Expired
+from lockstep.errors import Expired, LockstepError, ShuttingDown
 from lockstep.order import Bundle, Placement
 from lockstep.types import ChainId
 from sequencer.admission import admit
+from sequencer.answers import Answer, Asker
 from sequencer.chain import ChainState
 from sequencer.engine import OrderingEngine
 from sequencer.writer import Writer
@@ -26,22 +29,48 @@ class Intake:
         self._engine = engine
 
     def submit(self, bundle: Bundle) -> "asyncio.Future[Placement]":
-        """Accept a bundle and return a future of its place, which others may share: never cancel it.
+        """Accept a bundle and return a future of its place.
 
-        Raises what `admit` and `Writer.submit` raise, having accepted nothing. The future fails with Expired
+        Raises what `admit` and `Writer.accept` raise, having accepted nothing. The future fails with Expired
         if the bundle's window passed without it.
         """
-        admitted = admit(self._chain_id, bundle, self._chain.namespaces)
+        answer = Answer()
+        self._accept(admit(self._chain_id, bundle, self._chain.namespaces), answer, 0)
+        return answer.place
+
+    def accept_all(self, bundles: Iterable[tuple[int, Bundle]], asker: Asker) -> None:
+        """Accept bundles, of whose outcomes `asker` is told under their numbers; raises nothing."""
+        numbers: list[int] = []
+        admitted: list[AdmittedBundle] = []
+        for number, bundle in bundles:
+            try:
+                admitted.append(admit(self._chain_id, bundle, self._chain.namespaces))
+            except LockstepError as error:
+                asker.tell(number, error)
+            else:
+                numbers.append(number)
+        if admitted and not self._writer.accept_at_once(numbers, admitted, asker):
+            for number, each in zip(numbers, admitted, strict=True):
+                try:
+                    self._accept(each, asker, number)
+                except LockstepError as error:
+                    asker.tell(number, error)
+
+    def _accept(self, bundle: AdmittedBundle, asker: Asker, number: int) -> None:
+        """Accept a bundle, of whose outcome `asker` is told. Raises as `Writer.accept`, but for Expired."""
         try:
-            return self._writer.submit(admitted)
+            self._writer.accept(bundle, asker, number)
         except Expired as error:
-            looking = asyncio.ensure_future(self._look_up(admitted, error))
-            # Whoever asked may be gone when the answer is there.
-            looking.add_done_callback(lambda task: task.cancelled() or task.exception())
-            return looking
+            looking = asyncio.ensure_future(self._look_up(bundle, error))
+            looking.add_done_callback(partial(_tell, asker, number))
 
     async def _look_up(self, bundle: AdmittedBundle, error: Expired) -> Placement:
         placement = await self._engine.find(bundle.bundle_id, bundle.valid_until_ms)
         if placement is None:
             raise error
         return placement
+
+
+def _tell(asker: Asker, number: int, looking: "asyncio.Future[Placement]") -> None:
+    error = ShuttingDown() if looking.cancelled() else looking.exception()
+    asker.tell(number, looking.result() if error is None else error)

@@ -8,14 +8,15 @@ second. Invariant: blocks are contiguous and never change; one `append` is one t
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from struct import Struct
 from typing import Final, NamedTuple
 
 from deploy.node.database import Database, Statement, open_database
 from lockstep.block import Block
-from lockstep.encoding import u16, u32
 from lockstep.header import HEADER_BYTES
 from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
@@ -78,7 +79,8 @@ _PUT_REGISTER: Final = (
 )
 _DELETE_REGISTER: Final = "DELETE FROM register WHERE key = ?"
 
-_PLACE_BYTES: Final = 32 + 4 + 2
+_PLACE: Final = Struct(">IH")
+_PLACE_BYTES: Final = 32 + _PLACE.size
 _PAGE_ROWS: Final = 256
 """Blocks that one read looks at; many small ones fit one message."""
 
@@ -292,15 +294,14 @@ def _sealed(stored: StoredBlock, head: SealedBlock, shares: Mapping[Namespace, b
 
 
 def _places_by_second(proposal: Proposal) -> dict[int, bytes]:
-    places: dict[int, list[bytes]] = {}
+    places: defaultdict[int, list[bytes]] = defaultdict(list)
     for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
-        place = placement.bundle_id + u32(placement.first_index) + u16(placement.count)
-        places.setdefault(second_of(bundle.valid_until_ms), []).append(place)
+        place = placement.bundle_id + _PLACE.pack(placement.first_index, placement.count)
+        places[second_of(bundle.valid_until_ms)].append(place)
     return {second: b"".join(each) for second, each in places.items()}
 
 
 def _placements(height: Height, places: bytes) -> Iterable[Placement]:
     for start in range(0, len(places), _PLACE_BYTES):
-        place = places[start : start + _PLACE_BYTES]
-        first_index, count = int.from_bytes(place[32:36], "big"), int.from_bytes(place[36:], "big")
-        yield Placement(BundleId(place[:32]), height, first_index, count)
+        first_index, count = _PLACE.unpack_from(places, start + 32)
+        yield Placement(BundleId(places[start : start + 32]), height, first_index, count)

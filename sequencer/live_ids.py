@@ -5,6 +5,8 @@ them fit: a place is one number, and what expires goes by the second. Invariant:
 open, its place is known here.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from lockstep.order import Placement
@@ -21,10 +23,14 @@ class LiveIds:
 
     def __init__(self) -> None:
         self._places: dict[BundleId, int] = {}
-        self._by_second: dict[int, list[BundleId]] = {}
+        self._by_second: defaultdict[int, list[BundleId]] = defaultdict(list)
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def has_any(self, bundle_ids: Iterable[BundleId]) -> bool:
+        """Answer whether any of some bundles is remembered."""
+        return not self._places.keys().isdisjoint(bundle_ids)
 
     def find(self, bundle_id: BundleId) -> Placement | None:
         """Return where a bundle stands, or None if it is not remembered."""
@@ -37,10 +43,9 @@ class LiveIds:
 
     def add(self, placement: Placement, second: int) -> None:
         """Remember a bundle whose window ends within `second` of log time."""
-        index_and_count = placement.first_index << _COUNT_BITS | placement.count
-        place = placement.height << (_INDEX_BITS + _COUNT_BITS) | index_and_count
-        self._places[placement.bundle_id] = place
-        self._by_second.setdefault(second, []).append(placement.bundle_id)
+        height_and_index = placement.height << _INDEX_BITS | placement.first_index
+        self._places[placement.bundle_id] = height_and_index << _COUNT_BITS | placement.count
+        self._by_second[second].append(placement.bundle_id)
 
     def expire(self, time_ms: int) -> None:
         """Forget the bundles that expire in seconds which are over at `time_ms`."""

@@ -23,5 +23,9 @@ class Stopwatch:
 
     def advance(self, clock_ms: int) -> "Stopwatch":
         """Return the stopwatch at the next block, made when the monotonic clock shows `clock_ms`."""
+        return Stopwatch(self.time_ms_at(clock_ms), clock_ms)
+
+    def time_ms_at(self, clock_ms: int) -> int:
+        """Return the log time of that block."""
         elapsed_ms = 1 if self.read_at_ms is None else clock_ms - self.read_at_ms
-        return Stopwatch(self.time_ms + min(max(elapsed_ms, 1), MAX_ADVANCE_MS), clock_ms)
+        return self.time_ms + min(max(elapsed_ms, 1), MAX_ADVANCE_MS)

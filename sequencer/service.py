@@ -92,8 +92,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         self, request: sequencer_pb2.SubmitRequest, context: _Context
     ) -> sequencer_pb2.SubmitResponse:
         """Order one bundle."""
-        # The place is shared with others who sent the same bundle: who goes away must not cancel it.
-        placement = await asyncio.shield(self._intake.submit(read_bundle(request.bundle)))
+        placement = await self._intake.submit(read_bundle(request.bundle))
         header = await self._feed.header(placement.height)
         return sequencer_pb2.SubmitResponse(
             placement=placement_message(placement), header=header_message(header)
@@ -103,7 +102,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         self, request_iterator: AsyncIterator[sequencer_pb2.SubmitStreamRequest], context: _Context
     ) -> AsyncIterator[sequencer_pb2.SubmitStreamResponse]:
         """Order many."""
-        submissions = Submissions(self._intake.submit, self._feed.header)
+        submissions = Submissions(self._intake.accept_all, self._feed.header)
         async with aclosing(submissions.answer(request_iterator, self._stopping)) as responses:
             async for response in responses:
                 yield response

@@ -7,8 +7,7 @@ ends it, after what was read before it is answered.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Final
 
 from lockstep.errors import Internal, LockstepError, Malformed, ShuttingDown
@@ -16,7 +15,8 @@ from lockstep.order import Bundle, Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import Height
 from lockstep.v1 import sequencer_pb2
-from sequencer.client.messages import error_message, header_message, placement_message, read_bundle
+from sequencer.answers import Asker, Outcome
+from sequencer.client.messages import error_message, header_message, read_submissions, write_placement
 
 IN_FLIGHT_MAX: Final = 16_384
 """Bundles of one stream that were read and not answered."""
@@ -27,24 +27,28 @@ SUBMISSIONS_MAX: Final = 1_024
 _RESPONSE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of the outcomes of one message, about."""
 
+_PLACED_BYTES_MAX: Final = 80
+"""Bytes of a placement's outcome."""
+
 
 class Submissions:
     """A stream's bundles between their reading and their answers."""
 
     def __init__(
         self,
-        submit: Callable[[Bundle], "asyncio.Future[Placement]"],
+        accept_all: Callable[[Iterable[tuple[int, Bundle]], Asker], None],
         header_of: Callable[[Height], Awaitable[ProvenHeader]],
         *,
         in_flight_max: int = IN_FLIGHT_MAX,
     ) -> None:
-        """`submit` accepts a bundle or raises; `header_of` returns a block's header."""
-        self._submit = submit
+        """`accept_all` accepts numbered bundles for an asker; `header_of` returns a block's header."""
+        self._accept_all = accept_all
         self._header_of = header_of
-        self._slots = asyncio.Semaphore(in_flight_max)
+        self._in_flight_max = in_flight_max
         self._in_flight = 0
-        self._settled: deque[sequencer_pb2.SubmissionOutcome] = deque()
+        self._settled: deque[tuple[int, Outcome]] = deque()
         self._changed = asyncio.Event()
+        self._answered = asyncio.Event()
         self._newest_sent = Height(0)
 
     async def answer(
@@ -83,51 +87,41 @@ class Submissions:
             if not 1 <= count <= SUBMISSIONS_MAX:
                 reason = f"has {count}, allowed are 1 to {SUBMISSIONS_MAX}"
                 raise Malformed(what="submission message", field="submissions", reason=reason)
-            for submission in request.submissions:
-                await self._slots.acquire()
-                self._take(submission)
+            bundles = read_submissions(request)
+            while bundles:
+                free = self._in_flight_max - self._in_flight
+                if free:
+                    self._accept_all(bundles[:free], self)
+                    # After a defect they are not: nobody would wait for them but the end of the stream.
+                    self._in_flight += len(bundles[:free])
+                    bundles = bundles[free:]
+                else:
+                    self._answered.clear()
+                    await self._answered.wait()
 
-    def _take(self, submission: sequencer_pb2.Submission) -> None:
-        # A defect is not in flight: nobody would wait for its answer but the end of the stream.
-        try:
-            place = self._submit(read_bundle(submission.bundle))
-        except LockstepError as error:
-            self._in_flight += 1
-            self._settle(submission.correlation_id, error)
-        else:
-            self._in_flight += 1
-            place.add_done_callback(partial(self._placed, submission.correlation_id))
-
-    def _placed(self, correlation_id: int, place: "asyncio.Future[Placement]") -> None:
-        error = Internal() if place.cancelled() else place.exception()
-        if error is None:
-            self._settle(correlation_id, place.result())
-        elif isinstance(error, LockstepError):
-            self._settle(correlation_id, error)
-        else:
-            self._settle(correlation_id, Internal())
-
-    def _settle(self, correlation_id: int, outcome: Placement | LockstepError) -> None:
-        message = sequencer_pb2.SubmissionOutcome(correlation_id=correlation_id)
-        if isinstance(outcome, Placement):
-            message.placement.CopyFrom(placement_message(outcome))
-        else:
-            message.error.CopyFrom(error_message(outcome))
-        self._settled.append(message)
-        self._in_flight -= 1
+    def tell(self, number: int, outcome: Outcome) -> None:
+        """Take the outcome of the bundle with a correlation id."""
+        self._settled.append((number, outcome))
         self._changed.set()
 
     async def _response(self) -> sequencer_pb2.SubmitStreamResponse:
         """Return outcomes that are settled, as many as fit, with the headers that the client lacks."""
         response = sequencer_pb2.SubmitStreamResponse()
-        response_bytes = 0
+        response_bytes, heights = 0, {self._newest_sent}
         while self._settled and response_bytes < _RESPONSE_BYTES_MAX:
-            outcome = self._settled.popleft()
-            self._slots.release()
-            response_bytes += outcome.ByteSize()
-            response.outcomes.append(outcome)
-        heights = {each.placement.height for each in response.outcomes if each.HasField("placement")}
+            number, outcome = self._settled.popleft()
+            message = response.outcomes.add(correlation_id=number)
+            response_bytes += _PLACED_BYTES_MAX
+            if isinstance(outcome, Placement):
+                write_placement(outcome, message.placement)
+                heights.add(outcome.height)
+            else:
+                error = outcome if isinstance(outcome, LockstepError) else Internal()
+                message.error.CopyFrom(error_message(error))
+                response_bytes += message.error.ByteSize()
+        self._in_flight -= len(response.outcomes)
+        self._answered.set()
         for height in sorted(heights - {self._newest_sent}):
-            response.headers.append(header_message(await self._header_of(Height(height))))
-        self._newest_sent = Height(max(heights | {self._newest_sent}))
+            response.headers.append(header_message(await self._header_of(height)))
+        self._newest_sent = max(heights)
         return response

@@ -8,7 +8,7 @@ the engine is never given up.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -27,7 +27,8 @@ from lockstep.header import Tip, header_hash, tip_of
 from lockstep.order import Placement
 from lockstep.register import RULES_KNOWN
 from lockstep.types import BundleId
-from sequencer.admission import verify_window
+from sequencer.admission import has_window, verify_window
+from sequencer.answers import Answer, Answers, Asker
 from sequencer.builder import Proposal, propose
 from sequencer.chain import ChainState
 from sequencer.engine import OrderingEngine, SealedBlock
@@ -72,7 +73,7 @@ class Writer:
         self._live_ids_max = live_ids_max
         self._tip = genesis if engine.head is None else _tip(engine.head)
         self._stopwatch = Stopwatch(self._tip.time_ms)
-        self._answers: dict[BundleId, asyncio.Future[Placement]] = {}
+        self._answers = Answers()
         self._work = asyncio.Event()
         self._refusal: LockstepError | None = None
         self._stopping = False
@@ -94,32 +95,63 @@ class Writer:
         return len(self._live) + len(self._answers)
 
     def submit(self, bundle: AdmittedBundle) -> "asyncio.Future[Placement]":
-        """Accept a bundle and return a future of its place, which several may share: never cancel it.
+        """Accept a bundle and return a future of its place. Raises as `accept`; so does the future."""
+        answer = Answer()
+        self.accept(bundle, answer, 0)
+        return answer.place
+
+    def accept(self, bundle: AdmittedBundle, asker: Asker, number: int) -> None:
+        """Accept a bundle, of whose place `asker` is told under `number`.
 
         A bundle that is known gets its first place. Raises, having accepted nothing, in this order: ReadOnly,
         NotReady or ShuttingDown; Expired, TooFarAhead; what `WaitingRoom.judge` raises; TooManyLiveIds; what
-        `WaitingRoom.take` raises. The future may fail with Expired or ShuttingDown.
+        `WaitingRoom.take` raises. The outcome may be Expired or ShuttingDown.
         """
-        known = self._known(bundle.bundle_id)
-        if known is not None:
-            return known
+        bundle_id = bundle.bundle_id
+        if bundle_id in self._answers:
+            self._answers.expect(bundle_id, asker, number)
+            return
+        placement = self._live.find(bundle_id)
+        if placement is not None:
+            asker.tell(number, placement)
+            return
         if self._refusal is not None:
             # Raised many times: the traceback of the times before must not pile up on it.
             raise self._refusal.with_traceback(None)
         verify_window(bundle.valid_until_ms, self._tip.time_ms)
         # The next block is made now or later, so that this is the least that its log time can be.
         clock_ms = self._clock_ms()
-        time_ms = self._stopwatch.advance(clock_ms).time_ms
+        time_ms = self._stopwatch.time_ms_at(clock_ms)
         chain = self._chain
         candidate = self._waiting.judge(bundle, chain.register, log_size=chain.log_size, time_ms=time_ms)
         reserve = self._live_ids_max // DECISION_IDS_SHARE if candidate.is_decision else 0
         if self.live_ids >= self._live_ids_max + reserve:
             raise TooManyLiveIds(limit=self._live_ids_max)
         self._waiting.take(candidate, chain.registry, clock_ms)
-        answer: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
-        self._answers[bundle.bundle_id] = answer
+        self._answers.expect(bundle_id, asker, number)
         self._work.set()
-        return answer
+
+    def accept_at_once(self, numbers: Sequence[int], bundles: Sequence[AdmittedBundle], asker: Asker) -> bool:
+        """Accept many bundles, of whose places `asker` is told under `numbers`, if none needs a closer look.
+
+        Answers whether they were accepted, all or none. If not, `accept` says what becomes of each.
+        """
+        bundle_ids = {bundle.bundle_id: number for bundle, number in zip(bundles, numbers, strict=True)}
+        windows_ms = [bundle.valid_until_ms for bundle in bundles]
+        if (
+            self._refusal is not None
+            or len(bundle_ids) < len(bundles)
+            or self._answers.has_any(bundle_ids)
+            or self._live.has_any(bundle_ids)
+            or not has_window(min(windows_ms), self._tip.time_ms)
+            or not has_window(max(windows_ms), self._tip.time_ms)
+            or self.live_ids + len(bundles) > self._live_ids_max
+            or not self._waiting.take_at_once(bundles, self._chain.registry, self._clock_ms())
+        ):
+            return False
+        self._answers.expect_all(bundle_ids, asker)
+        self._work.set()
+        return True
 
     def find(self, bundle_id: BundleId) -> Placement | None:
         """Return where a bundle stands, if its window is still open."""
@@ -128,7 +160,8 @@ class Writer:
     def refuse(self, refusal: ReadOnly | NotReady | ShuttingDown) -> None:
         """Order nothing from now on; a block that the engine has is finished."""
         self._refusal = refusal
-        self._fail([bundle.bundle_id for bundle in self._waiting.clear()], refusal)
+        for bundle in self._waiting.clear():
+            self._answers.give(bundle.bundle_id, refusal)
 
     def allow(self) -> None:
         """Order again after NotReady."""
@@ -152,7 +185,7 @@ class Writer:
             self._stopping = True
             self.refuse(ShuttingDown())
             # What the engine had when it failed: its outcome is unknown until the next start.
-            self._fail(list(self._answers), ShuttingDown())
+            self._answers.give_all(ShuttingDown())
 
     async def _wait_for_work(self) -> bool:
         """Wait until there is something to order or a heartbeat is due; answer whether it is due."""
@@ -206,7 +239,7 @@ class Writer:
     def _answer(self, proposal: Proposal) -> None:
         for placement in proposal.placements:
             FAILPOINTS.reach(BEFORE_ACK)
-            self._answers.pop(placement.bundle_id).set_result(placement)
+            self._answers.give(placement.bundle_id, placement)
 
     def _expire(self, bundles: Iterable[AdmittedBundle]) -> None:
         """Say of bundles that they expired, now that a durable block is past their windows.
@@ -216,25 +249,7 @@ class Writer:
         """
         for bundle in bundles:
             error = Expired(what="bundle", valid_until_ms=bundle.valid_until_ms, time_ms=self._tip.time_ms)
-            self._fail([bundle.bundle_id], error)
-
-    def _known(self, bundle_id: BundleId) -> "asyncio.Future[Placement] | None":
-        answer = self._answers.get(bundle_id)
-        if answer is not None:
-            return answer
-        placement = self._live.find(bundle_id)
-        if placement is None:
-            return None
-        answer = asyncio.get_running_loop().create_future()
-        answer.set_result(placement)
-        return answer
-
-    def _fail(self, bundle_ids: Iterable[BundleId], error: LockstepError) -> None:
-        for bundle_id in bundle_ids:
-            answer = self._answers.pop(bundle_id)
-            answer.set_exception(error)
-            # Its submitters may all be gone; then nobody else looks at it.
-            answer.exception()
+            self._answers.give(bundle.bundle_id, error)
 
     def _may_order(self) -> bool:
         """Answer whether to make a block; refuse from the height on at which another key signs."""

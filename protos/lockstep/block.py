@@ -5,9 +5,12 @@ that is its own. Pure: the caller gives the time, signs and stores. Invariant: `
 share of a block of `build_block`, and nothing that contradicts, within what is seen of it, being one.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+import msgspec
 
 from lockstep import limits
 from lockstep.errors import Malformed
@@ -32,8 +35,7 @@ from lockstep.types import BundleId, HeaderHash, Height, Namespace, TransactionH
 __pure__ = True
 
 
-@dataclass(frozen=True, slots=True)
-class AdmittedBundle:
+class AdmittedBundle(msgspec.Struct, frozen=True):
     """A bundle whose shape was checked and whose hashes are known."""
 
     bundle_id: BundleId
@@ -81,8 +83,8 @@ def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) ->
 
     Raises `Discontinuous` or `Malformed` for a time or an amount of bundles that followers would refuse.
     """
-    entries: dict[Namespace, list[bytes]] = {}
-    hashes: dict[Namespace, list[bytes]] = {}
+    entries: dict[Namespace, list[bytes]] = defaultdict(list)
+    hashes: dict[Namespace, list[bytes]] = defaultdict(list)
     index = 0
     payload_bytes = 0
     for bundle in bundles:
@@ -95,8 +97,8 @@ def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) ->
                 valid_until_ms=bundle.valid_until_ms,
                 bundle=bundle.bundle_id,
             )
-            entries.setdefault(namespace, []).append(prefix + payload)
-            hashes.setdefault(namespace, []).append(entry_leaf_hash(prefix, hashed))
+            entries[namespace].append(prefix + payload)
+            hashes[namespace].append(entry_leaf_hash(prefix, hashed))
             payload_bytes += len(payload)
             index += 1
     leaves = namespace_leaves(hashes)
@@ -114,7 +116,7 @@ def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) ->
     verify_follows(header, parent)
     _verify_size(header)
     encoded = encode_header(header)
-    return Block(header, encoded, header_hash(encoded), encode_namespace_leaves(leaves), entries)
+    return Block(header, encoded, header_hash(encoded), encode_namespace_leaves(leaves), dict(entries))
 
 
 def verify_block(

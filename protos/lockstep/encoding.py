@@ -4,6 +4,7 @@ Owns the primitives of protos/README.md, section 1. A decoder built on `Reader` 
 encoder makes: nothing missing, nothing left over. Decoders raise `Malformed` and nothing else.
 """
 
+import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import cache
@@ -68,7 +69,7 @@ def encode_strictly(
     """
     try:
         encoded = encode(value)
-    except (OverflowError, UnicodeEncodeError) as error:
+    except (OverflowError, struct.error, UnicodeEncodeError) as error:
         raise Malformed(what=what, field="a field", reason=f"does not fit its place ({error})") from error
     if decode(encoded) != value:
         raise Malformed(what=what, field="a field", reason="has another length than its layout gives it")

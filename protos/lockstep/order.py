@@ -8,13 +8,17 @@ with it, where, and until when.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
+from struct import Struct
 from typing import Final, NamedTuple
+
+import msgspec
 
 from lockstep import limits
 from lockstep.encoding import Reader, u8, u16, u32, u64
 from lockstep.errors import Malformed
-from lockstep.hashing import BUNDLE, TRANSACTION, tagged_hash
+from lockstep.hashing import BUNDLE, TRANSACTION
 from lockstep.merkle import leaf_hash, root_of
 from lockstep.types import (
     SYSTEM_NAMESPACES,
@@ -32,6 +36,9 @@ ENTRY_PREFIX_BYTES: Final = 4 + 4 + 2 + 8 + 32
 
 _ENTRY_LEAF_PREFIX: Final = b"\x00\x01"
 """RFC 6962's leaf byte, then the byte that names the tree of entries."""
+
+_PLACE: Final = Struct(">IIHQ")
+"""`u32 index | u32 first_index | u16 count | u64 valid_until_ms`, with which an entry begins."""
 
 _NAMESPACE_LEAF_TAG: Final = b"\x02"
 _ROLLUP_ID: Final = re.compile(r"[a-z0-9-]{1,32}")
@@ -74,8 +81,7 @@ class Entry:
     """The transaction's bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """Where a bundle stands in the order."""
 
     bundle_id: BundleId
@@ -112,14 +118,26 @@ def is_namespace(name: str) -> bool:
 
 def transaction_hash(namespace: str, payload: bytes) -> TransactionHash:
     """Return the order's hash of a transaction."""
+    return TransactionHash(sha256(_transaction_head(namespace) + payload).digest())
+
+
+@lru_cache(maxsize=4 * limits.BLOCK_NAMESPACES_MAX)
+def _transaction_head(namespace: str) -> bytes:
+    """Return what is hashed before a payload: the same for all of a namespace."""
     name = namespace.encode("ascii")
-    return TransactionHash(sha256(TRANSACTION + u8(len(name)) + name + payload).digest())
+    return TRANSACTION + u8(len(name)) + name
 
 
 def bundle_id(chain: ChainId, valid_until_ms: int, hashes: Sequence[TransactionHash]) -> BundleId:
     """Return a bundle's id from its window and its transactions' hashes."""
-    body = chain + u64(valid_until_ms) + u16(len(hashes)) + b"".join(hashes)
-    return BundleId(tagged_hash(BUNDLE, body))
+    head = _bundle_head(chain, valid_until_ms, len(hashes))
+    return BundleId(sha256(head + b"".join(hashes)).digest())
+
+
+@lru_cache(maxsize=1_024)
+def _bundle_head(chain: ChainId, valid_until_ms: int, count: int) -> bytes:
+    """Return what is hashed before the hashes: the same for many that are sent together."""
+    return BUNDLE + chain + u64(valid_until_ms) + u16(count)
 
 
 def bundle_id_of(chain: ChainId, bundle: Bundle) -> BundleId:
@@ -162,7 +180,7 @@ def verify_bundle_shape(bundle: Bundle) -> None:
 
 def entry_prefix(*, index: int, first_index: int, count: int, valid_until_ms: int, bundle: BundleId) -> bytes:
     """Return the bytes of an entry that precede its payload."""
-    return u32(index) + u32(first_index) + u16(count) + u64(valid_until_ms) + bundle
+    return _PLACE.pack(index, first_index, count, valid_until_ms) + bundle
 
 
 def entry_leaf_hash(prefix: bytes, hashed: TransactionHash) -> bytes:

@@ -27,10 +27,13 @@ def bundle_message(bundle: Bundle) -> common_pb2.Bundle:
 
 def read_bundle(message: common_pb2.Bundle) -> Bundle:
     """Return the bundle of a message; its shape is not checked."""
-    transactions = tuple(
-        Transaction(Namespace(each.namespace), each.payload) for each in message.transactions
-    )
-    return Bundle(transactions, message.valid_until_ms)
+    transactions = [Transaction(Namespace(each.namespace), each.payload) for each in message.transactions]
+    return Bundle(tuple(transactions), message.valid_until_ms)
+
+
+def read_submissions(message: sequencer_pb2.SubmitStreamRequest) -> list[tuple[int, Bundle]]:
+    """Return the bundles of a message with their correlation ids; no shape is checked."""
+    return [(each.correlation_id, read_bundle(each.bundle)) for each in message.submissions]
 
 
 def header_message(header: ProvenHeader) -> common_pb2.SignedHeader:
@@ -53,12 +56,17 @@ def read_header(message: common_pb2.SignedHeader) -> ProvenHeader:
 
 def placement_message(placement: Placement) -> common_pb2.Placement:
     """Return a placement as it travels."""
-    return common_pb2.Placement(
-        bundle_id=placement.bundle_id,
-        height=placement.height,
-        first_index=placement.first_index,
-        count=placement.count,
-    )
+    message = common_pb2.Placement()
+    write_placement(placement, message)
+    return message
+
+
+def write_placement(placement: Placement, message: common_pb2.Placement) -> None:
+    """Write a placement into a message."""
+    message.bundle_id = placement.bundle_id
+    message.height = placement.height
+    message.first_index = placement.first_index
+    message.count = placement.count
 
 
 def read_placement(message: common_pb2.Placement) -> Placement:

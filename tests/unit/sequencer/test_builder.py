@@ -8,7 +8,7 @@ from lockstep import limits
 from lockstep.block import AdmittedBundle, verify_block
 from lockstep.order import ENTRY_PREFIX_BYTES, Transaction
 from lockstep.types import Namespace
-from sequencer.builder import Room, entry_bytes, footprints_of, propose
+from sequencer.builder import Room, footprints_of, propose
 from tests.unit.sequencer.chain import ALPHA, BETA, START, TIME_MS, admitted
 
 FULL = limits.PAYLOAD_BYTES_MAX
@@ -29,7 +29,7 @@ BUNDLES = st.lists(
 
 
 def size_of(bundle: AdmittedBundle) -> int:
-    size_bytes = entry_bytes(footprints_of(bundle))
+    size_bytes = footprints_of(bundle).entry_bytes
     assert size_bytes == sum(ENTRY_PREFIX_BYTES + len(payload) for _, payload in bundle.transactions)
     return size_bytes
 

@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deploy.node.datadir import DurableCell
@@ -69,7 +69,9 @@ def chain_of(entries: Sequence[tuple[Namespace, bytes] | None]) -> list[Proposal
         if entry is not None:
             # Past admission, which would not have let an unreadable one pass.
             transaction = Transaction(*entry)
-            bundle = replace(bundle, transactions=(transaction,), hashes=(transaction_hash(*transaction),))
+            bundle = msgspec.structs.replace(
+                bundle, transactions=(transaction,), hashes=(transaction_hash(*transaction),)
+            )
         made.append(propose(parent, parent.time_ms + 100, [bundle]))
         parent = tip_of(made[-1].block.header, made[-1].block.hash)
     return made

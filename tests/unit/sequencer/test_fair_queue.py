@@ -12,7 +12,7 @@ from lockstep.order import ENTRY_PREFIX_BYTES, Bundle, Transaction
 from lockstep.types import Namespace
 from sequencer.admission import admit
 from sequencer.builder import footprints_of
-from sequencer.fair_queue import FairQueue, charges_of
+from sequencer.fair_queue import FairQueue, charge_of
 from tests.unit.sequencer.chain import CHAIN, TIME_MS
 
 A, B, C, D = NAMES = tuple(map(Namespace, "abcd"))
@@ -27,7 +27,8 @@ def bundle(number: int, sizes: dict[Namespace, int]) -> AdmittedBundle:
 
 
 def charged(each: AdmittedBundle) -> dict[Namespace, int]:
-    return charges_of(footprints_of(each))
+    footprints = footprints_of(each).by_namespace
+    return {namespace: charge_of(footprint) for namespace, footprint in footprints.items()}
 
 
 def push(queue: FairQueue[AdmittedBundle], each: AdmittedBundle, *, after: int = 0) -> int:
@@ -99,6 +100,34 @@ def test_a_flood_that_touches_a_light_namespace_does_not_drag_it_along(flood: li
     owed = len(flood) * charged(bundle(0, {D: 0}))[D]
     smallest = min(charged(bundle(0, {A: each, D: 0}))[A] for each in flood)
     assert ahead <= owed // smallest + 1
+
+
+@given(
+    st.lists(
+        st.one_of(st.tuples(st.sampled_from([A, B]), st.lists(st.integers(0, 3_000), max_size=5)), st.none()),
+        max_size=30,
+    ),
+    st.dictionaries(st.sampled_from(NAMES), st.integers(1, 1_000)),
+)
+def test_several_of_one_namespace_are_pushed_as_one_after_another(
+    steps: list[tuple[Namespace, list[int]] | None], weights: dict[Namespace, int]
+) -> None:
+    queue, other = FairQueue[AdmittedBundle](weights), FairQueue[AdmittedBundle](weights)
+    for number, step in enumerate(steps):
+        if step is not None:
+            name, sizes = step
+            bundles = [bundle(100 * number + place, {name: size}) for place, size in enumerate(sizes)]
+            queue.push_alone(name, [(each, footprints_of(each)) for each in bundles])
+            for each in bundles:
+                push(other, each)
+            mixed = bundle(100 * number + 99, {A: 5, C: 5})
+            assert push(queue, mixed) == push(other, mixed)
+        elif len(queue):
+            assert queue.pop() == other.pop()
+        assert len(queue) == len(other)
+    while len(other):
+        assert queue.pop() == other.pop()
+    assert len(queue) == 0
 
 
 @pytest.mark.parametrize(("weights", "share"), [({}, 100), ({A: 3}, 150), ({A: 10, B: 10}, 100)])

@@ -1,16 +1,17 @@
 """A submission stream without a network: outcomes in any order, headers once, bounds."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
 from lockstep import limits
-from lockstep.errors import Internal, Malformed, QueueFull, ShuttingDown
+from lockstep.errors import Internal, LockstepError, Malformed, QueueFull, ShuttingDown
 from lockstep.order import Bundle, Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height
 from lockstep.v1 import sequencer_pb2
+from sequencer.answers import Asker, Outcome
 from sequencer.client.messages import bundle_message, read_error
 from sequencer.submissions import Submissions
 from tests.unit.sequencer.chain import bundle
@@ -22,20 +23,22 @@ class Rig:
     """A stream whose bundles the test answers."""
 
     def __init__(self, in_flight_max: int = 100) -> None:
-        self.answers: dict[bytes, asyncio.Future[Placement]] = {}
+        self.asked: dict[bytes, tuple[Asker, int]] = {}
         self.refusal: Exception | None = None
         self.headers_read: list[int] = []
         self.requests: Requests = asyncio.Queue()
         self.stopping = asyncio.Event()
-        submissions = Submissions(self.submit, self.header, in_flight_max=in_flight_max)
+        submissions = Submissions(self.accept_all, self.header, in_flight_max=in_flight_max)
         self.responses = submissions.answer(self.read(), self.stopping)
 
-    def submit(self, sent: Bundle) -> "asyncio.Future[Placement]":
-        if self.refusal is not None:
-            raise self.refusal
-        answer: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
-        self.answers[sent.transactions[0].payload] = answer
-        return answer
+    def accept_all(self, bundles: Iterable[tuple[int, Bundle]], asker: Asker) -> None:
+        for number, sent in bundles:
+            if isinstance(self.refusal, LockstepError):
+                asker.tell(number, self.refusal)
+            elif self.refusal is not None:
+                raise self.refusal
+            else:
+                self.asked[sent.transactions[0].payload] = asker, number
 
     async def header(self, height: Height) -> ProvenHeader:
         self.headers_read.append(height)
@@ -58,11 +61,15 @@ class Rig:
         )
 
     async def has(self, count: int) -> None:
-        while len(self.answers) < count:  # noqa: ASYNC110  # what is waited for has no event
+        while len(self.asked) < count:  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0)
 
     def place(self, number: int, height: int) -> None:
-        self.answers[b"%d" % number].set_result(Placement(BundleId(bytes(32)), Height(height), number, 1))
+        self.tell(number, Placement(BundleId(bytes(32)), Height(height), number, 1))
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        asker, asked = self.asked[b"%d" % number]
+        asker.tell(asked, outcome)
 
     async def next(self) -> tuple[dict[int, int], list[bytes]]:
         """Return the next response: height by correlation id, and headers."""
@@ -107,8 +114,8 @@ async def test_what_is_refused_is_told_in_band_and_the_stream_goes_on() -> None:
     rig.send(2, 3)
     waiting = asyncio.ensure_future(rig.next())
     await rig.has(2)
-    rig.answers[b"2"].set_exception(ShuttingDown())
-    rig.answers[b"3"].set_exception(RuntimeError("a defect"))
+    rig.tell(2, ShuttingDown())
+    rig.tell(3, RuntimeError("a defect"))
     rig.requests.put_nowait(None)
     assert (await waiting) == ({2: 0, 3: 0}, [])
     await rig.responses.aclose()
@@ -119,7 +126,7 @@ async def test_a_defect_is_told_without_its_particulars() -> None:
     rig.send(1)
     waiting = asyncio.ensure_future(anext(rig.responses))
     await rig.has(1)
-    rig.answers[b"1"].set_exception(RuntimeError("secret"))
+    rig.tell(1, RuntimeError("secret"))
     async with asyncio.timeout(10):
         [outcome] = (await waiting).outcomes
     assert isinstance(read_error(outcome.error), Internal)
@@ -134,14 +141,14 @@ async def test_no_more_is_read_than_may_be_in_flight() -> None:
     await rig.has(3)
     for _ in range(20):
         await asyncio.sleep(0)
-    assert len(rig.answers) == 3
+    assert len(rig.asked) == 3
     rig.place(0, 1)
     assert (await first)[0] == {0: 1}
     waiting = asyncio.ensure_future(rig.next())
     await rig.has(4)
     for _ in range(20):
         await asyncio.sleep(0)
-    assert len(rig.answers) == 4
+    assert len(rig.asked) == 4
     rig.place(1, 1)
     await waiting
     await rig.responses.aclose()
@@ -173,7 +180,7 @@ async def test_stopping_answers_what_was_read_and_ends() -> None:
     assert (await first)[0] == {1: 1}
     with pytest.raises(ShuttingDown):
         await rig.next()
-    assert list(rig.answers) == [b"1"]
+    assert list(rig.asked) == [b"1"]
 
 
 async def test_responses_stay_within_the_limit_of_a_message() -> None:

@@ -15,7 +15,7 @@ from lockstep.order import Bundle, Transaction
 from lockstep.swap_entries import AttestItem, RejectReason
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Namespace, SwapId
 from sequencer.admission import admit
-from sequencer.builder import entry_bytes, footprints_of
+from sequencer.builder import footprints_of
 from sequencer.waiting import DECISIONS_MAX, DECISIONS_SHARE, WaitingRoom
 from tests.reference.world import (
     A1,
@@ -50,7 +50,7 @@ def room_of(*, bundles_max: int = 10_000, bytes_max: int = 10**9, quota: Quota |
 
 
 def size_of(each: AdmittedBundle) -> int:
-    return entry_bytes(footprints_of(each))
+    return footprints_of(each).entry_bytes
 
 
 def bundle(payload: bytes, *names: Namespace, until_ms: int = UNTIL_MS) -> AdmittedBundle:
@@ -292,3 +292,53 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
                 assert used < free
         assert len(room) == len(waiting) <= 8
         assert sum(map(size_of, waiting.values())) <= 900
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.lists(st.tuples(SOME_NAMES, st.integers(1, 9)), min_size=1, max_size=4),
+            st.just("gather"),
+        ),
+        max_size=20,
+    ),
+    st.sampled_from([Quota(10**9, 10**9), Quota(6, 10**9), Quota(10**9, 60)]),
+)
+def test_what_is_taken_at_once_would_have_been_taken_one_by_one(
+    steps: list[list[tuple[list[Namespace], int]] | str], quota: Quota
+) -> None:
+    world = World()
+    room, other = (room_of(bundles_max=8, bytes_max=900, quota=quota) for _ in range(2))
+    for number, step in enumerate(steps):
+        if isinstance(step, str):
+            assert room.gather(START_MS + 1) == other.gather(START_MS + 1)
+            continue
+        bundles = [bundle(bytes([number, place]) * size, *names) for place, (names, size) in enumerate(step)]
+        if room.take_at_once(bundles, world.register.registry, 0):
+            assert all(len(each.transactions) == 1 for each in bundles)
+            # By namespace: nobody's order within one is changed.
+            touched = [each.transactions[0].namespace for each in bundles]
+            for each in sorted(bundles, key=lambda one: touched.index(one.transactions[0].namespace)):
+                take(other, world, each)
+        else:
+            for each in bundles:
+                outcomes = [_outcome(each_room, world, each) for each_room in (room, other)]
+                assert outcomes[0] == outcomes[1]
+        assert len(room) == len(other)
+
+
+def _outcome(room: WaitingRoom, world: World, each: AdmittedBundle) -> str:
+    try:
+        take(room, world, each)
+    except LockstepError as error:
+        return str(error)
+    return "taken"
+
+
+def test_entries_of_the_system_are_not_taken_unseen() -> None:
+    world, room = with_open_swaps(), room_of()
+    reveal = swap_bundle(reveal_entry(TERMS[0], "0"))
+    assert not room.take_at_once([bundle(b"x"), reveal], world.register.registry, 0)
+    assert len(room) == 0
+    assert room.take_at_once([bundle(b"x"), bundle(b"y", BETA)], world.register.registry, 0)
+    assert len(room) == 2

@@ -27,6 +27,7 @@ from lockstep.register import RULES_KNOWN, genesis_register
 from lockstep.registry_entries import RegistryChange, SetRules, SignedBy, sign_change
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, PublicKey
 from sequencer.admission import admit
+from sequencer.answers import Outcome
 from sequencer.builder import Proposal
 from sequencer.chain import ChainState
 from sequencer.engine import SealedBlock
@@ -176,13 +177,14 @@ async def test_a_lone_bundle_goes_at_once_and_a_flood_gathers_behind_it() -> Non
 async def test_the_same_bundle_shares_one_place_in_flight_and_after() -> None:
     async with running() as rig:
         once = admitted(b"once")
-        first = rig.writer.submit(once)
-        assert rig.writer.submit(once) is first
+        answers = [rig.writer.submit(once) for _ in range(2)]
         await rig.asked()
-        assert rig.writer.submit(once) is first
+        answers.append(rig.writer.submit(once))
+        assert rig.writer.live_ids == 1
         rig.let()
-        placement = await first
-        assert await rig.writer.submit(once) == placement
+        placements = [await each for each in answers]
+        placements.append(await rig.writer.submit(once))
+        assert placements == [placements[0]] * 4
         assert rig.writer.live_ids == 1
 
 
@@ -198,7 +200,60 @@ async def test_a_submitter_that_goes_away_takes_nothing_with_it() -> None:
 
 
 async def wait_for(writer: Writer, bundle: AdmittedBundle) -> Placement:
-    return await asyncio.shield(writer.submit(bundle))
+    return await writer.submit(bundle)
+
+
+class Told:
+    """Somebody who asked, and what he was told."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+
+    def tell(self, number: int, outcome: Outcome) -> None:
+        assert number not in self.outcomes
+        self.outcomes[number] = outcome
+
+
+async def test_many_that_need_no_closer_look_are_accepted_at_once() -> None:
+    bundles = [admitted(b"%d" % number) for number in range(5)]
+    async with running() as rig:
+        told, other = Told(), Told()
+        assert rig.writer.accept_at_once([7, 8, 9], bundles[:3], told)
+        rig.writer.accept(bundles[1], other, 3)
+        await rig.asked()
+        rig.let()
+        await until(lambda: len(told.outcomes) == 3)
+        places = [
+            Placement(bundle.bundle_id, Height(2), index, 1) for index, bundle in enumerate(bundles[:3])
+        ]
+        assert told.outcomes == dict(zip([7, 8, 9], places, strict=True))
+        assert other.outcomes == {3: places[1]}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [admitted(b"twice"), admitted(b"twice")],
+        [admitted(b"under way")],
+        [admitted(b"ordered")],
+        [admitted(b"late", valid_until_ms=TIME_MS)],
+        [admitted(b"early", valid_until_ms=TIME_MS + 1_000_000)],
+        [admitted(b"%d" % number) for number in range(6)],
+    ],
+    ids=["a copy", "under way", "ordered", "expired", "too far ahead", "too many ids"],
+)
+async def test_if_one_needs_a_closer_look_none_is_accepted_at_once(others: list[AdmittedBundle]) -> None:
+    async with running(live_ids_max=8) as rig:
+        ordered = rig.writer.submit(admitted(b"ordered"))
+        await rig.asked()
+        rig.let()
+        await ordered
+        rig.writer.submit(admitted(b"under way"))
+        told, bundles = Told(), [admitted(b"new"), *others]
+        assert not rig.writer.accept_at_once(range(len(bundles)), bundles, told)
+        assert (told.outcomes, rig.writer.live_ids) == ({}, 2)
+        rig.writer.refuse(ShuttingDown())
+        assert not rig.writer.accept_at_once([1], [admitted(b"new")], told)
 
 
 async def test_a_full_queue_refuses_before_it_accepts() -> None:

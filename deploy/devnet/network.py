@@ -254,7 +254,7 @@ def _settings_of(kind: ProcessKind, ports: Mapping[str, int]) -> str:
         fields["settlement"] = address["settlement"]
     tables: dict[str, dict[str, object]] = {"server": {"port": ports[kind.name]}, "logs": {"format": "json"}}
     if kind.name == "bridge":
-        tables["rollups"] = {rollup: address[nodes[0]] for rollup, nodes in NODES_OF.items()}
+        tables["rollups"] = {rollup: [address[node] for node in nodes] for rollup, nodes in NODES_OF.items()}
     # JSON's texts and numbers are TOML's as well.
     lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     for table, values in tables.items():

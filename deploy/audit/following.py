@@ -1,0 +1,183 @@
+"""One audit of a network: the order, every node, the settlement log, all at once.
+
+Owns the connections and the lifetimes of the tasks. Asks, and never sends anything.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from bridge.settlement.client import SettlementClient
+from deploy.audit.checkers import Audit
+from deploy.audit.invariants import Invariant, Violated
+from deploy.audit.log_watch import LogWatch
+from deploy.audit.nodes import NodeWatch
+from deploy.audit.plain.registry import REGISTER
+from deploy.audit.watching import Watch, is_own_finding, violated_by
+from deploy.node.client import ClientSettings
+from deploy.node.tls import ClientTls
+from lockstep.errors import LockstepError, UnavailablePeer
+from lockstep.genesis import Genesis
+from lockstep.header import genesis_tip, tip_of
+from lockstep.types import SYSTEM_NAMESPACES, Namespace
+from rollups.client import RollupClient
+from sequencer.client import SequencerClient
+
+GRACE_MS: Final = 10_000
+"""How long, at the end, a node or a log that is away or behind is waited for, unless told otherwise."""
+
+NAMESPACES_MAX: Final = 64
+"""Namespaces that one stream of the order carries: rollups beyond it are not audited."""
+
+THE_SEQUENCER: Final = "the sequencer"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a network is."""
+
+    genesis: Genesis
+    """The chain."""
+    sequencer: str
+    """The sequencer, `host:port`."""
+    settlement: str
+    """The settlement log."""
+    nodes: Mapping[str, Sequence[str]]
+    """Every node of every rollup."""
+    tls: ClientTls | None = None
+    """Certificates; without them connections are plain."""
+
+
+class Follower:
+    """Audits a network; use it in an `async with` block."""
+
+    def __init__(self, target: Target, audit: Audit | None = None, *, grace_ms: int = GRACE_MS) -> None:
+        """Audit `target` by `audit`, which nothing was given yet: a new one by default."""
+        self._target = target
+        self._grace_s = grace_ms / 1_000
+        self._stack = AsyncExitStack()
+        self.watch = Watch(audit or Audit(target.genesis, target.nodes), until_height=None)
+        """How far it came."""
+        self.nodes: tuple[NodeWatch, ...] = ()
+        """The nodes."""
+
+    @property
+    def audit(self) -> Audit:
+        """What was found so far."""
+        return self.watch.audit
+
+    async def __aenter__(self) -> "Follower":
+        target, audit, settings = self._target, self.audit, ClientSettings(tls=self._target.tls)
+        enter, key_at = self._stack.enter_async_context, audit.sequencer_key_at
+        self._sequencer = await enter(
+            SequencerClient(target.sequencer, target.genesis, settings, sequencer_key=key_at)
+        )
+        settlement = SettlementClient(
+            target.settlement, target.genesis, settings, log_key=audit.settlement_key, sequencer_key=key_at
+        )
+        self.log = LogWatch(self.watch, await enter(settlement))
+        nodes = []
+        for rollup, addresses in target.nodes.items():
+            for address in addresses:
+                client = RollupClient(address, target.genesis, rollup, settings, sequencer_key=key_at)
+                nodes.append(NodeWatch(self.watch, await enter(client), rollup, address))
+        self.nodes = tuple(nodes)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self, until_height: int | None = None, *, to_head: bool = False) -> None:
+        """Audit up to a block, with `to_head` to the newest there is at the start, or for ever.
+
+        Raises `Violated` at the first thing that does not hold; other errors if the order cannot be followed
+        from its start, `UnavailablePeer` if the sequencer is not there at the start.
+        """
+        self.watch.until_height = until_height
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.log.run())]
+                tasks += [group.create_task(node.run()) for node in self.nodes]
+                tasks += [group.create_task(self._expect_order(to_head=to_head))]
+                await self._follow_order()
+                await self._end()
+                for task in tasks:
+                    task.cancel()
+        except ExceptionGroup as several:
+            raise _first_of(several) from several
+        self.audit.finish()
+
+    async def _expect_order(self, *, to_head: bool) -> None:
+        """Insist that the order begins to come, and note where it ends now."""
+        try:
+            async with asyncio.timeout(self._grace_s):
+                await self.watch.until(lambda: self.watch.head_height > 0)
+        except TimeoutError:
+            raise UnavailablePeer(peer=f"{THE_SEQUENCER} at {self._target.sequencer}") from None
+        if to_head:
+            self.watch.until_height = self.watch.head_height
+
+    async def _follow_order(self) -> None:
+        watch = self.watch
+        tip = genesis_tip(self._target.genesis.chain_id, self._target.genesis.genesis_time_ms)
+        try:
+            while not watch.is_done():
+                namespaces = self._namespaces()
+                following = self._sequencer.follow(
+                    tip=tip, namespaces=namespaces, sequencer_key=self.audit.sequencer_key_at
+                )
+                async with aclosing(following) as blocks:
+                    async for followed in blocks:
+                        await watch.until(self._may_advance)
+                        watch.head_height = followed.head_height
+                        if watch.is_done():
+                            break
+                        self.audit.block(followed.block)
+                        tip = tip_of(followed.block.header, followed.block.hash)
+                        await watch.advanced()
+                        # Blocks that came in one message would keep everybody else waiting.
+                        await asyncio.sleep(0)
+                        if watch.is_done() or self._namespaces() != namespaces:
+                            break
+        except LockstepError as error:
+            if not is_own_finding(error):
+                raise
+            raise violated_by(Invariant.ORDER, error, THE_SEQUENCER, height=self.audit.height + 1) from error
+
+    def _may_advance(self) -> bool:
+        halt = self.watch.halt_height
+        return halt is None or self.audit.height < halt
+
+    def _namespaces(self) -> list[Namespace]:
+        """Return what is to be followed: the system's, and every rollup that there is or is about to be."""
+        registry = self.audit.chain.register.registry
+        rollups = sorted(
+            {*registry.rollups, *(each.subject for each in registry.pending if each.kind == REGISTER)}
+        )
+        return [*sorted(SYSTEM_NAMESPACES), *map(Namespace, rollups)][:NAMESPACES_MAX]
+
+    async def _end(self) -> None:
+        """Wait for nodes and log to be compared up to the last block, but not for ever."""
+        with suppress(TimeoutError):
+            # Who is away until then is named by the summary.
+            async with asyncio.timeout(self._grace_s):
+                await self.watch.until(lambda: all(map(self._is_compared, self.nodes)))
+                await self.watch.until(lambda: self.log.is_read)
+
+    def _is_compared(self, node: NodeWatch) -> bool:
+        return node.compared_height >= self.audit.height
+
+
+def _first_of(several: ExceptionGroup) -> Exception:
+    """Return the error of several that says most: what does not hold, else the first."""
+    found: list[Exception] = []
+    pending: list[Exception] = [several]
+    while pending:
+        each = pending.pop(0)
+        if isinstance(each, ExceptionGroup):
+            pending += each.exceptions
+        else:
+            found.append(each)
+    return next((each for each in found if isinstance(each, Violated)), found[0])

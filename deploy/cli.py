@@ -28,6 +28,7 @@ main.add_lazy(
 )
 main.add_lazy("devnet", "deploy.commands.devnet", "A network on this machine, for development.")
 main.add_lazy("swap", "deploy.commands.swap", "Trade across rollups: all legs move, or none.")
+main.add_lazy("maker", "deploy.commands.maker", "Make prices for others, and trade at them.")
 main.add_lazy("receipt", "deploy.commands.receipt", "The proof of a swap, in a file that needs no network.")
 main.add_lazy("keys", "deploy.commands.keys", "Make keys, and name their accounts.")
 main.add_lazy("account", "deploy.commands.account", "Show what an account has on every rollup.")

@@ -4,10 +4,14 @@ Owns which one is asked next. What is asked must be safe to repeat with the same
 an answer that was lost is had from another service, or from the same one later.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from lockstep.errors import Foreign, Internal, LockstepError, UnknownSwap
+
+REST_MS: Final = 2_000
+"""For how long nobody is asked again after nobody answered: who has another way takes it at once."""
 
 _Client = TypeVar("_Client")
 _Answer = TypeVar("_Answer")
@@ -16,12 +20,14 @@ _Answer = TypeVar("_Answer")
 class Failover(Generic[_Client]):
     """Asks one of several, starting with the one that answered last."""
 
-    def __init__(self, clients: Sequence[_Client]) -> None:
+    def __init__(self, clients: Sequence[_Client], *, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Ask these; in their order as long as none was away. ValueError if there are none."""
         if not clients:
             raise ValueError("name at least one service to ask")
         self._clients = tuple(clients)
         self._current = 0
+        self._clock_s = clock_s
+        self._silence: tuple[float, LockstepError] | None = None
 
     @property
     def current(self) -> _Client:
@@ -31,8 +37,11 @@ class Failover(Generic[_Client]):
     async def ask(self, call: Callable[[_Client], Awaitable[_Answer]]) -> _Answer:
         """Return the first answer, asking each once. A refusal is an answer: it is raised at once.
 
-        If nobody answers, raises an error that is worth repeating if there was one, else the last.
+        If nobody answers, raises an error that is worth repeating if there was one, else the last; and so for
+        REST_MS without asking.
         """
+        if self._silence is not None and self._clock_s() < self._silence[0]:
+            raise self._silence[1]
         failure: LockstepError | None = None
         heard: int | None = None
         for _ in self._clients:
@@ -49,9 +58,10 @@ class Failover(Generic[_Client]):
         # Who knows nothing is still a better start than who does not answer.
         self._current = self._current if heard is None else heard
         assert failure is not None, "there is somebody to ask"
+        self._silence = (self._clock_s() + REST_MS / 1_000, failure) if heard is None else None
         raise failure
 
 
 def is_worth_asking_another(error: LockstepError) -> bool:
     """Answer whether another service may know better: this one is away, broken, or has not heard of it."""
-    return error.retryable or isinstance(error, Internal | Foreign | UnknownSwap)
+    return error.retryable or isinstance(error, Internal | Foreign | UnknownSwap | NoQuote)

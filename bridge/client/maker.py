@@ -108,7 +108,8 @@ class _Memory:
         """Return the quote that a swap has taken, now or before; None if it takes none."""
         if (found := self.taken.get(swap_id)) is not None:
             return found
-        for given in self.open.values():
+        # Of equal ones the one that holds longest: the swap was likely made for that.
+        for given in reversed(self.open.values()):
             if given.over_s > now_s and _is_kept(terms, given.quote):
                 del self.open[given.quote.quote_id]
                 if len(self.taken) >= QUOTES_MAX:

@@ -293,6 +293,7 @@ def resume(
 
 for command in (show, explain, list_swaps, watch):
     swap.add_command(command)
+swap.add_lazy("quote", "deploy.commands.quote", "Ask makers for a price, and take the best.")
 
 
 # --- what the commands share ------------------------------------------------------------------------------

@@ -172,6 +172,21 @@ async def test_a_quote_is_locked_once(scene: Scene) -> None:
         assert states == [LegState.GIVEN, LegState.AWAITED, LegState.AWAITED, LegState.GIVEN]
 
 
+async def test_of_equal_quotes_the_one_that_holds_longest_is_taken(scene: Scene) -> None:
+    told: list[Quote] = []
+    async with scene.coordinator() as client, making(client, tell=lambda _, quote: told.append(quote)):
+        older = await best(client)
+        scene.order.block(advance_ms=1_000)
+        assert scene.rig is not None
+        await scene.rig.until_followed()
+        newer = await best(client)
+        assert newer.valid_until_ms > older.valid_until_ms
+        await until_locked_by_bob(client, await propose(client, taken(older, 0)))
+        await until_locked_by_bob(client, await propose(client, taken(older, 1)))
+        await scene.rig.until(lambda: older in told)
+        assert told[0] == newer
+
+
 async def test_what_keeps_no_quote_is_not_locked(scene: Scene) -> None:
     async with scene.coordinator() as client, making(client) as maker:
         quote = await best(client)

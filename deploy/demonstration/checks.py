@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from bridge.client import SwapView
+from bridge.client import CommitLevel, SwapView
 from deploy.demonstration.market import Market
 from deploy.demonstration.report import CheckResult, Movement, Report, in_units
 from deploy.devnet.audit import (
@@ -66,6 +66,7 @@ class Checks:
                 for rollup, asset in ASSET_OF.items()
             ),
             ("every swap happened on all its rollups or on none", self._all_or_none),
+            ("every decision and settlement is anchored", self._anchored),
             (f"{self._victim}, which was killed, has the state of its replica", self._same_state),
             ("the settlement log verifies and has it all", self._log),
         )
@@ -104,7 +105,7 @@ class Checks:
     def _verify_moved(self, held: Holdings) -> None:
         """Check that each trader has what it had, plus what it got, minus what it gave."""
         movements = [transfer.movement for transfer in self._report.transfers]
-        movements += [movement for swap in self._report.swaps for movement in swap.moved]
+        movements += [movement for swap in self._report.swaps.values() for movement in swap.moved]
         for name, trader in self._market.traders.items():
             wanted = FUNDS[name].get(held.rollup, 0) + _balance_of(name, held.rollup, movements)
             if held.balances[trader.account] != wanted:
@@ -118,6 +119,12 @@ class Checks:
             for swap in self._swaps:
                 await verify_whole(swap, nodes)
         return f"receipts of all legs agree with all {len(self._swaps)} decisions, on every node"
+
+    async def _anchored(self) -> str:
+        levels = {swap.number: swap.level for swap in self._report.swaps.values()}
+        if missing := [number for number, level in levels.items() if level != CommitLevel.ANCHORED.name]:
+            raise PromiseBroken(f"swaps {missing} are not: {levels}")
+        return f"all {len(levels)} swaps are ANCHORED, and each of their legs is settled"
 
     async def _same_state(self) -> str:
         replica, victim = self._clients.nodes[self._node_of[BETA]], self._clients.nodes[self._victim]

@@ -1,4 +1,4 @@
-"""The demo's command: options, the folder that it runs in, and the exit code."""
+"""The demo's command: options, the folder that it runs in, where to look next, and the exit code."""
 
 import asyncio
 import shutil
@@ -40,18 +40,20 @@ _EXPECTED = (DevnetFailed, LockstepError, ProcessFailure, PromiseBroken, Timeout
     help="Keep the folder with genesis, keys, data and logs, and say where. Also kept if something fails.",
 )
 def demo(json_file: Path | None, *, keep: bool) -> None:
-    """Run five swaps between two rollups, kill a rollup in the last, and check what is left.
+    """Run six swaps between rollups, one around three of them, kill a rollup in the last, and check it all.
 
     Starts a settlement log, a sequencer, the rollups alpha, beta and gamma, a replica of beta and a bridge
     coordinator, each a process of its own on a loopback port, and stops them at the end. Takes less than a
     minute.
 
-    Exits with 0 only if every swap ended as it should, value was conserved, both sides of each swap ended the
-    same way, and the killed rollup came back to the state of its replica.
+    Exits with 0 only if every swap ended as it should and is anchored in the settlement log, value was
+    conserved, all sides of each swap ended the same way, and the killed rollup came back to the state of its
+    replica.
 
     FILE is a JSON object: "ok" (what the exit code says), "error", "seconds", "chain_id", and the lists
-    "transfers", "swaps" (number, name, swap_id, outcome, reason, milliseconds, opened_height, decided_height,
-    expected, moved) and "checks" (name, ok, detail). Amounts are decimal texts of base units.
+    "transfers", "swaps" (number, name, swap_id, legs, outcome, reason, milliseconds of each step,
+    opened_height, decided_height, level, expected, moved) and "checks" (name, ok, detail). Amounts are
+    decimal texts of base units.
     """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
@@ -74,6 +76,8 @@ def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
             report.seconds = narrator.seconds
         console.print()
         show(report, console)
+        if report.ok:
+            _show_what_next(console)
         if json_file is not None:
             save_json(report, json_file)
     except KeyboardInterrupt:
@@ -85,6 +89,28 @@ def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return report.ok
+
+
+def _show_what_next(console: Console) -> None:
+    program = Path(sys.executable).with_name("lockstep")
+    if program.is_relative_to(Path.cwd()):
+        program = program.relative_to(Path.cwd())
+    commands = {
+        f"{program} devnet up --detach": "this network, to stay",
+        f"{program} devnet status": "height and root of each process",
+        f"{program} devnet kill beta-0": "do it yourself; it is started again",
+        f"{program} devnet down": "stop it",
+    }
+    guides = {
+        "README.md": "how a swap lives, what to trust and what not",
+        "bridge/README.md": "trade from Python",
+        "sequencer/README.md": "connect a rollup, from any language",
+        "rollups/README.md": "run a node, write a module",
+    }
+    width = max(map(len, (*commands, *guides)))
+    console.print("\n[bold]Where to look next")
+    for where, what in (*commands.items(), *guides.items()):
+        console.print(f"  {where:<{width}}  [dim]{what}", soft_wrap=True)
 
 
 async def _run(folder: Path, report: Report, narrator: Narrator) -> None:

@@ -5,40 +5,58 @@ trader signs with its own key; the coordinator gets signatures and, only where t
 preimage.
 """
 
-import time
+import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from bridge.client import RevealPolicy, SwapPhase, SwapView, Trader, transfer_leg
-from deploy.demonstration.report import Movement, in_units
-from deploy.devnet.clients import Clients
+from bridge.client import CommitLevel, RevealPolicy, SwapPhase, SwapView, Trader, transfer_leg
+from deploy.demonstration.report import Movement
+from deploy.devnet.clients import WAIT_MS_MAX, Clients
 from deploy.devnet.network import ALPHA, ASSET_OF, BETA, Network
 from lockstep.receipts import SettledReceipt, SettlementCode
 from lockstep.terms import swap_id_of
-from lockstep.types import PublicKey, SwapId
+from lockstep.types import PublicKey, RollupId, SwapId
 from sequencer.client import Ordered
 
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """What two traders agree on: gold on alpha for silver on beta."""
+    """What traders agree on: who gives whom what. The first who gives proposes it and has the preimage."""
 
-    taker: str
-    """Who gives gold and has the preimage."""
-    gold: int
-    """Base units of it."""
-    maker: str
-    """Who gives silver."""
-    silver: int
-    """Base units of it."""
+    gives: tuple[Movement, ...]
+    """What each leg moves, at least two."""
     lock_within_ms: int = 30_000
-    """Log time within which both legs must be attested."""
+    """Log time within which all legs must be attested."""
     reveal_within_ms: int = 30_000
-    """Log time after that within which the taker must reveal."""
+    """Log time after that within which the preimage must be revealed."""
+
+    @property
+    def revealer(self) -> str:
+        """Who proposes it and can reveal."""
+        return self.gives[0].sender
 
     def __str__(self) -> str:
-        gold, silver = f"{in_units(self.gold)} gold on alpha", f"{in_units(self.silver)} silver on beta"
-        return f"{self.taker} gives {gold}, {self.maker} gives {silver}"
+        return ", ".join(f"{give.sender} gives {give.what}" for give in self.gives)
+
+
+def exchange(
+    taker: str,
+    gold: int,
+    maker: str,
+    silver: int,
+    *,
+    lock_within_ms: int = 30_000,
+    reveal_within_ms: int = 30_000,
+) -> Deal:
+    """Return a deal of base units of gold on alpha, which the taker gives, for silver on beta."""
+    gives = give(ALPHA, taker, maker, gold), give(BETA, maker, taker, silver)
+    return Deal(gives, lock_within_ms, reveal_within_ms)
+
+
+def give(rollup: RollupId, sender: str, recipient: str, amount: int) -> Movement:
+    """Return that somebody gives base units of a rollup's asset."""
+    return Movement(rollup, ASSET_OF[rollup], sender, recipient, amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +67,8 @@ class OpenSwap:
     """What was agreed."""
     swap_id: SwapId
     """Its name."""
-    taker: Trader
+    revealer: Trader
     """Who can reveal."""
-    given_s: float
-    """When the last lock was given, on the monotonic clock."""
-
-    def milliseconds(self) -> int:
-        """Return how long ago that was."""
-        return round((time.monotonic() - self.given_s) * 1_000)
 
 
 class Market:
@@ -74,31 +86,25 @@ class Market:
         self._names = {trader.account: name for name, trader in self.traders.items()}
 
     async def propose(self, deal: Deal, policy: RevealPolicy = RevealPolicy.BY_TRADER) -> bytes:
-        """Have the taker propose the deal to the coordinator, and return the terms."""
-        taker, maker = self.traders[deal.taker], self.traders[deal.maker]
-        legs = (
+        """Have the revealer propose the deal to the coordinator, and return the terms."""
+        revealer = self.traders[deal.revealer]
+        legs = tuple(
             transfer_leg(
-                rollup=ALPHA,
-                sender=taker.account,
-                recipient=maker.account,
-                asset=ASSET_OF[ALPHA],
-                amount=deal.gold,
-            ),
-            transfer_leg(
-                rollup=BETA,
-                sender=maker.account,
-                recipient=taker.account,
-                asset=ASSET_OF[BETA],
-                amount=deal.silver,
-            ),
+                rollup=give.rollup,
+                sender=self.traders[give.sender].account,
+                recipient=self.traders[give.recipient].account,
+                asset=give.asset,
+                amount=give.amount,
+            )
+            for give in deal.gives
         )
-        terms_bytes = taker.new_terms(
+        terms_bytes = revealer.new_terms(
             legs,
             time_ms=await self.clients.sequencer.time_ms(),
             lock_within_ms=deal.lock_within_ms,
             reveal_within_ms=deal.reveal_within_ms,
         )
-        shown = None if policy is RevealPolicy.BY_TRADER else taker.preimage(terms_bytes)
+        shown = None if policy is RevealPolicy.BY_TRADER else revealer.preimage(terms_bytes)
         proposed = await self.clients.bridge.propose(
             terms_bytes, idempotency_key=terms_bytes[-16:], reveal_policy=policy, preimage=shown
         )
@@ -110,25 +116,37 @@ class Market:
         return await self.clients.bridge.accept(swap_id, leg, self.traders[by].sign_lock(terms_bytes, leg))
 
     async def agree(self, deal: Deal, policy: RevealPolicy = RevealPolicy.BY_TRADER) -> OpenSwap:
-        """Propose a deal and have both sides sign their locks: what the order needs is then there."""
+        """Propose a deal and have all sign their locks: what the order needs is then there."""
         terms_bytes = await self.propose(deal, policy)
         swap_id = swap_id_of(terms_bytes)
-        await self.lock(terms_bytes, swap_id, 0, deal.taker)
-        given_s = time.monotonic()
-        await self.lock(terms_bytes, swap_id, 1, deal.maker)
-        return OpenSwap(terms_bytes, swap_id, self.traders[deal.taker], given_s)
+        for leg, give in enumerate(deal.gives):
+            await self.lock(terms_bytes, swap_id, leg, give.sender)
+        return OpenSwap(terms_bytes, swap_id, self.traders[deal.revealer])
 
     async def locked(self, swap: OpenSwap) -> SwapView:
-        """Wait until both legs are attested LOCKED, or the swap is over."""
+        """Wait until all legs are attested LOCKED, or the swap is over."""
         return await self.clients.bridge.wait_until(swap.swap_id, (SwapPhase.LOCKED,))
 
     async def reveal(self, swap: OpenSwap) -> Ordered:
-        """Have the taker reveal, and return where that was ordered."""
-        return await self.clients.bridge.reveal(swap.swap_id, swap.taker.preimage(swap.terms_bytes))
+        """Have the revealer reveal, and return where that was ordered."""
+        return await self.clients.bridge.reveal(swap.swap_id, swap.revealer.preimage(swap.terms_bytes))
 
     async def decided(self, swap: OpenSwap) -> SwapView:
         """Wait until the order decided the swap."""
         return await self.clients.bridge.wait_until(swap.swap_id, ())
+
+    async def anchored(self, swap: OpenSwap, *, timeout_ms: int = WAIT_MS_MAX) -> SwapView:
+        """Wait until a swap is decided, every leg settled, and both in the settlement log.
+
+        Raises TimeoutError.
+        """
+        async with asyncio.timeout(timeout_ms / 1_000):
+            async with aclosing(self.clients.bridge.watch(0, (swap.swap_id,))) as changes:
+                async for view in changes:
+                    is_settled = all(leg.settled for leg in view.legs)
+                    if view.is_final and is_settled and view.level >= CommitLevel.ANCHORED:
+                        return view
+        raise AssertionError("watch ends only by raising")
 
     def name_of(self, account: bytes) -> str:
         """Return whose account it is."""

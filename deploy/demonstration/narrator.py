@@ -40,6 +40,10 @@ class Narrator:
         about = "" if swap is None else f"[cyan]swap {swap}[/]  "
         self._console.print(f"[dim]{self.seconds:6.2f} s[/]  {about}{escape(text)}", soft_wrap=True)
 
+    def word(self, text: str) -> None:
+        """Explain something."""
+        self._console.print(escape(text), soft_wrap=True)
+
     def waiting(self, text: str) -> None:
         """Show what is being waited for."""
         self._status.update(escape(text))

@@ -1,40 +1,49 @@
-"""What the demo found, as a table for people and as JSON for programs.
+"""What the demo found, as tables for people and as JSON for programs.
 
 Owns the records, how they look and the JSON's layout. Decides nothing.
 
     {"ok": true, "error": "", "seconds": 20.5, "chain_id": HEX,
      "transfers": [{"rollup": "alpha", "asset": "gold", "sender": "alice", "recipient": "bob",
                     "amount": "25000", "height": 9, "index": 0}, ...],
-     "swaps": [{"number": 1, "name": "revealed by the taker", "swap_id": HEX, "outcome": "COMMITTED",
-                "reason": "NONE", "milliseconds": 640, "opened_height": 12, "decided_height": 17,
-                "expected": true,
-                "moved": [{"rollup": "alpha", "asset": "gold", "sender": "alice", "recipient": "bob",
-                           "amount": "50000"}, ...]}, ...],
+     "swaps": [{"number": 1, "name": "revealed by the taker", "swap_id": HEX,
+                "legs": [{"rollup": "alpha", "asset": "gold", "sender": "alice", "recipient": "bob",
+                          "amount": "50000"}, ...],
+                "outcome": "COMMITTED", "reason": "NONE",
+                "milliseconds": {"proposed": 31, "locked": 240, "revealed": 18, "decided": 25, "settled": 60,
+                                 "anchored": 1210},
+                "opened_height": 12, "decided_height": 17, "level": "ANCHORED", "expected": true,
+                "moved": [...]}, ...],
      "checks": [{"name": "gold on alpha is conserved", "ok": true, "detail": "..."}, ...]}
 
 `ok` is what the exit code says: every swap ended as expected, every check held, nothing failed; `error` says
-what failed otherwise. Amounts are decimal texts of base units. `milliseconds` are real time, from the last
-signed lock until the decision was seen. `moved` is what went to somebody else for good; of an aborted swap,
-nothing.
+what failed otherwise. Amounts are decimal texts of base units. `milliseconds` are real time, each step's from
+the end of the one before; a step that a swap does not take is not there. `moved` is what went to somebody
+else for good; of an aborted swap, nothing.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from deploy.devnet.network import DECIMALS
+from lockstep.types import RollupId
+
+STEPS: Final = ("proposed", "locked", "revealed", "decided", "settled", "anchored")
+"""What a swap goes through: agreed and signed by all; every leg attested LOCKED; the preimage ordered; the
+decision seen; every leg settled; decision and settlement in the settlement log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
     """Something that went from one trader to another."""
 
-    rollup: str
+    rollup: RollupId
     """Where."""
     asset: str
     """What."""
@@ -44,6 +53,11 @@ class Movement:
     """Who has it now."""
     amount: int
     """Base units."""
+
+    @property
+    def what(self) -> str:
+        """What moves and where, in words."""
+        return f"{in_units(self.amount)} {self.asset} on {self.rollup}"
 
     def __str__(self) -> str:
         return f"{in_units(self.amount)} {self.asset}: {self.sender} -> {self.recipient}"
@@ -71,16 +85,20 @@ class SwapResult:
     """What is particular about it."""
     swap_id: bytes
     """Its id."""
+    legs: tuple[Movement, ...]
+    """What was agreed."""
     outcome: str
     """COMMITTED or ABORTED."""
     reason: str
     """Why it was aborted; NONE if it was not."""
-    milliseconds: int
-    """Real time from the last signed lock until the decision was seen."""
+    milliseconds: Mapping[str, int]
+    """Real time that each of the STEPS took that it went through."""
     opened_height: int
     """The block that opened it."""
     decided_height: int
     """The block that decided it."""
+    level: str
+    """How far its decision has got: a commit level's name."""
     expected: bool
     """Whether the story wants this end."""
     moved: tuple[Movement, ...]
@@ -107,8 +125,8 @@ class Report:
     """The chain."""
     transfers: list[TransferResult] = field(default_factory=list)
     """In order."""
-    swaps: list[SwapResult] = field(default_factory=list)
-    """In the order in which they ended."""
+    swaps: dict[int, SwapResult] = field(default_factory=dict)
+    """By number."""
     checks: list[CheckResult] = field(default_factory=list)
     """In order."""
     error: str = ""
@@ -123,7 +141,7 @@ class Report:
         return (
             complete
             and not self.error
-            and all(swap.expected for swap in self.swaps)
+            and all(swap.expected for swap in self.swaps.values())
             and all(check.ok for check in self.checks)
         )
 
@@ -148,9 +166,10 @@ def save_json(report: Report, path: Path) -> None:
             {
                 **asdict(swap),
                 "swap_id": swap.swap_id.hex(),
+                "legs": [_movement(leg) for leg in swap.legs],
                 "moved": [_movement(movement) for movement in swap.moved],
             }
-            for swap in sorted(report.swaps, key=lambda swap: swap.number)
+            for _, swap in sorted(report.swaps.items())
         ],
         "checks": [asdict(check) for check in report.checks],
     }
@@ -160,29 +179,49 @@ def save_json(report: Report, path: Path) -> None:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the closing tables."""
-    swaps = Table(
-        "swap", "", "outcome", "reason", "ms", "what moved", title="Five swaps", title_justify="left"
-    )
-    for swap in sorted(report.swaps, key=lambda swap: swap.number):
-        swaps.add_row(
-            str(swap.number),
-            swap.name,
-            f"[{'green' if swap.expected else 'red'}]{swap.outcome}",
-            "" if swap.reason == "NONE" else swap.reason,
-            f"{swap.milliseconds:,}",
-            "\n".join(map(str, swap.moved)) or "nothing: every side has its own back",
-        )
-    checks = Table("", "check", "how it was seen", title="What was checked", title_justify="left")
-    for check in report.checks:
-        checks.add_row("[green]ok" if check.ok else "[red]FAILED", escape(check.name), escape(check.detail))
-    for table in (swaps, checks):
+    """Print the closing tables and the verdict."""
+    for table in (_swaps_table(report), _times_table(report), _checks_table(report)):
         if table.row_count:
             console.print(table)
     if report.error:
         console.print(report.error, style="red", markup=False, soft_wrap=True)
     verdict = "[green]All of it held" if report.ok else "[red]Not all of it held"
     console.print(f"{verdict}, in {report.seconds:.1f} s.")
+
+
+def _swaps_table(report: Report) -> Table:
+    table = Table("", "swap", title="What became of the swaps", title_justify="left")
+    for column in ("legs", "outcome", "level"):
+        table.add_column(column, no_wrap=True)
+    for number, swap in sorted(report.swaps.items()):
+        reason = "" if swap.reason == "NONE" else f"\n{swap.reason}"
+        table.add_row(
+            str(number),
+            escape(swap.name),
+            "\n".join(map(str, swap.legs)),
+            f"[{'green' if swap.expected else 'red'}]{swap.outcome}[/]{reason}",
+            swap.level,
+        )
+    return table
+
+
+def _times_table(report: Report) -> Table:
+    table = Table(
+        "swap", title="Milliseconds that each step took, as its traders saw it", title_justify="left"
+    )
+    for step in (*STEPS, "in all"):
+        table.add_column(step, justify="right")
+    for number, swap in sorted(report.swaps.items()):
+        times = [f"{swap.milliseconds[step]:,}" if step in swap.milliseconds else "-" for step in STEPS]
+        table.add_row(str(number), *times, f"{sum(swap.milliseconds.values()):,}")
+    return table
+
+
+def _checks_table(report: Report) -> Table:
+    table = Table("", "check", "how it was seen", title="What was checked", title_justify="left")
+    for check in report.checks:
+        table.add_row("[green]ok" if check.ok else "[red]FAILED", escape(check.name), escape(check.detail))
+    return table
 
 
 def _movement(movement: Movement) -> dict[str, Any]:

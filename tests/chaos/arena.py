@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from bridge.client import SwapPhase, SwapView
-from deploy.demonstration.market import Deal, Market, OpenSwap
+from deploy.demonstration.market import Market, OpenSwap, exchange
 from deploy.devnet.audit import holdings, verify_conserved, verify_log, verify_same_state, verify_whole
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
 from deploy.devnet.network import (
-    ALPHA,
     ASSET_OF,
     BETA,
     FUNDS,
@@ -45,7 +44,7 @@ REPLICA = "beta-1"
 LOG_LINES = 8
 """Lines of each process's log that a failing case shows."""
 
-DEAL = Deal("alice", 3_00, "bob", 7_00)
+DEAL = exchange("alice", 3_00, "bob", 7_00)
 """What every case swaps: alice reveals."""
 
 
@@ -119,13 +118,13 @@ class Arena:
         """Propose the deal and lock alice's leg."""
         terms_bytes = await until(partial(self.market.propose, DEAL), "the bridge to take the proposal")
         swap_id = swap_id_of(terms_bytes)
-        lock = partial(self.market.lock, terms_bytes, swap_id, 0, DEAL.taker)
+        lock = partial(self.market.lock, terms_bytes, swap_id, 0, DEAL.revealer)
         await until(lock, "the bridge to take the first lock")
-        return OpenSwap(terms_bytes, swap_id, self.market.traders[DEAL.taker], 0)
+        return OpenSwap(terms_bytes, swap_id, self.market.traders[DEAL.revealer])
 
     async def lock_last(self, swap: OpenSwap) -> None:
         """Lock bob's leg, which sends everything to the sequencer. Repeated until it is answered."""
-        lock = partial(self.market.lock, swap.terms_bytes, swap.swap_id, 1, DEAL.maker)
+        lock = partial(self.market.lock, swap.terms_bytes, swap.swap_id, 1, DEAL.gives[1].sender)
         await until(lock, "the bridge to take the last lock")
 
     async def reveal(self, swap: OpenSwap) -> None:
@@ -135,7 +134,7 @@ class Arena:
 
     async def cancel(self, swap: OpenSwap) -> None:
         """Cancel as the revealer. Repeated until it is answered, as `reveal`."""
-        entry = swap.taker.sign_cancel(swap.swap_id)
+        entry = swap.revealer.sign_cancel(swap.swap_id)
         with suppress(UselessEntry):
             await until(partial(self.clients.bridge.cancel, entry), "the bridge to take the cancellation")
 
@@ -165,12 +164,9 @@ class Arena:
         assert view.phase is phase, (view.phase.name, view.abort_reason.name)
         self.swaps.append(view)
         if phase is SwapPhase.COMMITTED:
-            for rollup, giver, taker, amount in (
-                (ALPHA, DEAL.taker, DEAL.maker, DEAL.gold),
-                (BETA, DEAL.maker, DEAL.taker, DEAL.silver),
-            ):
-                self.balances[giver, rollup] -= amount
-                self.balances[taker, rollup] += amount
+            for give in DEAL.gives:
+                self.balances[give.sender, give.rollup] -= give.amount
+                self.balances[give.recipient, give.rollup] += give.amount
         await self._verify_order(before)
         await self._verify_swap(view)
         height = max(view.decided_height, await self._repeat())

@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 
 from bridge.client import SwapPhase, SwapView, Trader
-from deploy.demonstration.market import Deal, Market
+from deploy.demonstration.market import Market, exchange
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
 from deploy.devnet.network import ALPHA, ASSET_OF, BETA, FUNDS, Network, create_network
@@ -227,10 +227,10 @@ async def bad_input_world(folder: Path) -> AsyncIterator[World]:
     async with running(network) as devnet, connected(network) as clients:
         market = Market(network, clients)
         locked = await market.agree(
-            Deal("alice", 11, "bob", 13, lock_within_ms=60_000, reveal_within_ms=600_000)
+            exchange("alice", 11, "bob", 13, lock_within_ms=60_000, reveal_within_ms=600_000)
         )
         assert (await market.locked(locked)).phase is SwapPhase.LOCKED
-        committed = await market.agree(Deal("bob", 17, "alice", 19, lock_within_ms=60_000))
+        committed = await market.agree(exchange("bob", 17, "alice", 19, lock_within_ms=60_000))
         assert (await market.locked(committed)).phase is SwapPhase.LOCKED
         await market.reveal(committed)
         decided = await market.decided(committed)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from deploy.demonstration.market import Deal
+from deploy.demonstration.market import exchange
 from deploy.devnet.network import PROCESS_NAMES
 from deploy.node.rpc_errors import error_from_rpc
 from lockstep.errors import LockstepError
@@ -137,7 +137,7 @@ async def test_nobody_crashed_and_no_call_met_a_defect(world: World) -> None:
 
 
 async def test_a_swap_still_goes_through(world: World) -> None:
-    swap = await world.market.agree(Deal("alice", 21, "bob", 22))
+    swap = await world.market.agree(exchange("alice", 21, "bob", 22))
     assert (await world.market.locked(swap)).phase.name == "LOCKED"
     await world.market.reveal(swap)
     assert (await world.market.decided(swap)).phase.name == "COMMITTED"

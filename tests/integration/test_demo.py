@@ -26,8 +26,8 @@ def run_demo(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def moved(swap: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    return [(each["asset"], each["sender"], each["recipient"], each["amount"]) for each in swap["moved"]]
+def movements(found: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    return [(each["asset"], each["sender"], each["recipient"], each["amount"]) for each in found]
 
 
 def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
@@ -35,19 +35,38 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["ok"], found["error"]) == (True, "")
-    assert [(swap["number"], swap["outcome"], swap["reason"]) for swap in found["swaps"]] == [
-        (1, "COMMITTED", "NONE"),
-        (2, "COMMITTED", "NONE"),
-        (3, "ABORTED", "LEG_REJECTED"),
-        (4, "ABORTED", "NOT_REVEALED"),
-        (5, "COMMITTED", "NONE"),
+    ends = [(swap["number"], swap["outcome"], swap["reason"], swap["level"]) for swap in found["swaps"]]
+    assert ends == [
+        (1, "COMMITTED", "NONE", "ANCHORED"),
+        (2, "ABORTED", "NOT_REVEALED", "ANCHORED"),
+        (3, "COMMITTED", "NONE", "ANCHORED"),
+        (4, "ABORTED", "LEG_REJECTED", "ANCHORED"),
+        (5, "COMMITTED", "NONE", "ANCHORED"),
+        (6, "COMMITTED", "NONE", "ANCHORED"),
     ]
-    assert [moved(swap) for swap in found["swaps"]] == [
+    assert [movements(swap["moved"]) for swap in found["swaps"]] == [
         [("gold", "alice", "bob", "50000"), ("silver", "bob", "alice", "200000")],
+        [],
         [("gold", "alice", "bob", "30000"), ("silver", "bob", "alice", "115000")],
         [],
-        [],
+        [
+            ("gold", "alice", "bob", "20000"),
+            ("silver", "bob", "carol", "75000"),
+            ("copper", "carol", "alice", "1200000"),
+        ],
         [("gold", "alice", "bob", "70000"), ("silver", "bob", "alice", "260000")],
+    ]
+    for swap in found["swaps"]:
+        assert swap["moved"] == (swap["legs"] if swap["outcome"] == "COMMITTED" else [])
+        assert all(milliseconds >= 0 for milliseconds in swap["milliseconds"].values())
+    whole = ["proposed", "locked", "revealed", "decided", "settled", "anchored"]
+    assert [[step for step in whole if step not in swap["milliseconds"]] for swap in found["swaps"]] == [
+        [],
+        ["revealed"],
+        ["locked", "revealed"],
+        ["locked", "revealed"],
+        [],
+        [],
     ]
     assert len(found["transfers"]) == 2
     assert {check["name"]: check["ok"] for check in found["checks"]} == {
@@ -55,10 +74,13 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
         "silver on beta is conserved": True,
         "copper on gamma is conserved": True,
         "every swap happened on all its rollups or on none": True,
+        "every decision and settlement is anchored": True,
         "beta-0, which was killed, has the state of its replica": True,
         "the settlement log verifies and has it all": True,
     }
     assert "decided while beta-0 was dead" in done.stdout
+    # Numbered in the order in which they are told.
+    assert re.findall(r"^Swap (\d):", done.stdout, re.MULTILINE) == ["1", "2", "3", "4", "5", "6", "2"]
 
     kept = Path(done.stdout.rpartition("are in ")[2].strip())
     assert (kept / "genesis.json").exists()

@@ -18,17 +18,20 @@ from deploy.demonstration.report import (
     save_json,
     show,
 )
+from deploy.devnet.network import ALPHA
 
-MOVEMENT = Movement("alpha", "gold", "alice", "bob", 50_005)
+MOVEMENT = Movement(ALPHA, "gold", "alice", "bob", 50_005)
 SWAP = SwapResult(
     number=1,
     name="revealed",
     swap_id=bytes(32),
+    legs=(MOVEMENT,),
     outcome="COMMITTED",
     reason="NONE",
-    milliseconds=7,
+    milliseconds={"proposed": 7, "decided": 1_200},
     opened_height=2,
     decided_height=3,
+    level="ANCHORED",
     expected=True,
     moved=(MOVEMENT,),
 )
@@ -36,16 +39,16 @@ CHECK = CheckResult("gold is conserved", ok=True, detail="added up")
 
 
 def good() -> Report:
-    return Report(bytes(32), [TransferResult(MOVEMENT, 1, 0)], [SWAP], [CHECK], seconds=1.5)
+    return Report(bytes(32), [TransferResult(MOVEMENT, 1, 0)], {1: SWAP}, [CHECK], seconds=1.5)
 
 
 def test_good_only_if_all_is_there_and_all_held() -> None:
     assert good().ok
     for bad in (
-        replace(good(), swaps=[SWAP, replace(SWAP, expected=False)]),
+        replace(good(), swaps={1: SWAP, 2: replace(SWAP, expected=False)}),
         replace(good(), checks=[CHECK, replace(CHECK, ok=False)]),
         replace(good(), error="it broke"),
-        replace(good(), swaps=[]),
+        replace(good(), swaps={}),
         replace(good(), checks=[]),
     ):
         assert not bad.ok
@@ -60,7 +63,7 @@ def test_amounts_are_written_as_people_do(amount: int, text: str) -> None:
 
 def test_the_file_holds_everything(tmp_path: Path) -> None:
     second = replace(SWAP, number=2, moved=())
-    save_json(replace(good(), swaps=[second, SWAP]), tmp_path / "found.json")
+    save_json(replace(good(), swaps={2: second, 1: SWAP}), tmp_path / "found.json")
     found = json.loads((tmp_path / "found.json").read_text())
     movement = {
         "rollup": "alpha",
@@ -71,7 +74,8 @@ def test_the_file_holds_everything(tmp_path: Path) -> None:
     }
     assert found["transfers"] == [{**movement, "height": 1, "index": 0}]
     assert [swap["number"] for swap in found["swaps"]] == [1, 2]
-    assert found["swaps"][0]["moved"] == [movement]
+    assert found["swaps"][0]["moved"] == found["swaps"][0]["legs"] == [movement]
+    assert found["swaps"][0]["milliseconds"] == {"proposed": 7, "decided": 1_200}
     assert found["swaps"][0]["swap_id"] == "00" * 32
     assert found["checks"] == [{"name": "gold is conserved", "ok": True, "detail": "added up"}]
     assert {name: found[name] for name in ("ok", "error", "seconds", "chain_id")} == {
@@ -89,6 +93,8 @@ def test_what_is_shown_names_swaps_checks_and_the_verdict() -> None:
     for told in (
         "500.05 gold: alice -> bob",
         "COMMITTED",
+        "ANCHORED",
+        "1,207",
         "FAILED",
         "[x] missing",
         "Not all of it held, in 1.5 s.",

@@ -24,7 +24,7 @@ def main() -> None:
 
 
 main.add_lazy(
-    "demo", "deploy.demonstration.command", "Run five swaps on a devnet and kill a rollup in the last."
+    "demo", "deploy.demonstration.command", "Run six swaps on a devnet and kill a rollup in the last."
 )
 main.add_lazy("devnet", "deploy.commands.devnet", "A network on this machine, for development.")
 main.add_lazy("swap", "deploy.commands.swap", "Trade across rollups: all legs move, or none.")

@@ -1,0 +1,381 @@
+"""Getting a swap's receipt: what the services have of a swap, verified on the way, in one file.
+
+Owns where each part comes from and what is waited for. Which entries are shown is
+`lockstep.swap_receipt_build`'s to choose, and the file that comes out has passed
+`lockstep.swap_receipt_verify`, as it will wherever it is taken. Nothing is sent that changes anything.
+
+    part                            from
+    where the swap was opened       a coordinator, else the register of a rollup
+    headers, entries                the sequencer, from the opening to the anchored block
+    whose signatures count          the settlement log, from its start
+    settlement of each leg          the nodes of its rollup, under the commitment after the anchored block
+    header range, commitments       the settlement log, under its newest checkpoint
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from bridge.client.failover import Failover, is_worth_asking_another
+from bridge.client.receipt_keys import KnownKeys
+from bridge.client.service import BridgeClient
+from bridge.client.views import AbortReason, SwapPhase
+from bridge.settlement.client import SettlementClient
+from deploy.node.client import ClientSettings
+from deploy.node.failures import SettingsInvalid
+from lockstep.block import VerifiedBlock
+from lockstep.checkpoint import NoteVerifier, parse_note
+from lockstep.errors import (
+    BadSignature,
+    Discontinuous,
+    LockstepError,
+    NotFound,
+    NotReady,
+    NotYet,
+    UnknownSwap,
+)
+from lockstep.genesis import Genesis
+from lockstep.header import Tip, genesis_tip, header_hash, tip_of
+from lockstep.register import Phase, Place, SwapRecord
+from lockstep.settlement_entries import CommitmentEntry, HeaderRange, decode_settlement_entry
+from lockstep.swap_entries import Verdict
+from lockstep.swap_receipt import encode_swap_receipt
+from lockstep.swap_receipt_build import (
+    DecisionWatch,
+    LogPart,
+    ProvenLeaf,
+    ReceiptsPart,
+    build_swap_receipt,
+)
+from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
+from lockstep.terms import Terms
+from lockstep.types import SWAP_NAMESPACE, Height, Namespace, RollupId, Signature, SwapId
+from rollups.client import ProvenReceipt, RollupClient
+from sequencer.client import SequencerClient
+
+TIMEOUT_MS: Final = 120_000
+"""How long to wait for a swap's end, and for the log to have it, unless told otherwise."""
+
+ATTEMPT_MS: Final = 3_000
+"""How long one of several services may take before the next is asked."""
+
+LOOK_AGAIN_MS: Final = 250
+"""How long to wait before asking again for what is not there yet."""
+
+Say = Callable[[str], None]
+"""Is told, in words, what is going on."""
+
+_Answer = TypeVar("_Answer")
+
+_DEFAULT_SETTINGS: Final = ClientSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The services from which a receipt is made, connected; `open_sources` makes one."""
+
+    genesis: Genesis
+    """The chain."""
+    keys: KnownKeys
+    """Whose signatures count; all clients ask it."""
+    sequencer: SequencerClient
+    """The order."""
+    settlement: SettlementClient
+    """The settlement log."""
+    rollups: Mapping[RollupId, Failover[RollupClient]]
+    """Nodes of each rollup, in the order in which they are tried."""
+    bridges: Failover[BridgeClient] | None
+    """Coordinators, in the order in which they are tried; None: the rollups alone say where a swap is."""
+
+    def nodes(self, rollup: RollupId) -> Failover[RollupClient]:
+        """Return a rollup's nodes. Raises SettingsInvalid if none is named."""
+        found = self.rollups.get(rollup)
+        if found is None:
+            raise SettingsInvalid(f"no node of rollup {rollup} is named, which settled a leg; name one")
+        return found
+
+
+@asynccontextmanager
+async def open_sources(
+    genesis: Genesis,
+    *,
+    sequencer: str,
+    settlement: str,
+    rollups: Mapping[str, Sequence[str]],
+    bridges: Sequence[str] = (),
+    settings: ClientSettings = _DEFAULT_SETTINGS,
+) -> AsyncIterator[Sources]:
+    """Keep connections to services (`host:port`) while the `async with` block lasts."""
+    keys = KnownKeys(genesis)
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        coordinators = [
+            await enter(BridgeClient(each, genesis, settings, sequencer_key=keys.sequencer_at))
+            for each in bridges
+        ]
+        nodes = {
+            RollupId(name): Failover(
+                [
+                    await enter(RollupClient(each, genesis, name, settings, sequencer_key=keys.sequencer_at))
+                    for each in targets
+                ]
+            )
+            for name, targets in rollups.items()
+        }
+        order = SequencerClient(sequencer, genesis, settings, sequencer_key=keys.sequencer_at)
+        log = SettlementClient(
+            settlement, genesis, settings, log_key=keys.log, sequencer_key=keys.sequencer_at
+        )
+        yield Sources(
+            genesis=genesis,
+            keys=keys,
+            sequencer=await enter(order),
+            settlement=await enter(log),
+            rollups=nodes,
+            bridges=Failover(coordinators) if coordinators else None,
+        )
+
+
+async def get_swap_receipt(
+    sources: Sources, swap_id: SwapId, *, timeout_ms: int = TIMEOUT_MS, say: Say = lambda _: None
+) -> tuple[bytes, VerifiedSwap]:
+    """Return the receipt of a swap as a file, and what it shows.
+
+    Waits for the swap's end and for the settlement log, up to `timeout_ms` of real time; `say` is told for
+    what. Raises `NotReady` after that; `UnknownSwap` if nobody knows where it was opened; `NotFound` if it
+    was never ordered; `Pruned` if the sequencer has its blocks no more; `ReceiptInvalid` if what is there
+    makes no receipt; and whatever does not verify on the way.
+    """
+    getting = _Getting(sources, swap_id, say)
+    try:
+        async with asyncio.timeout(timeout_ms / 1_000):
+            return await getting.run()
+    except TimeoutError:
+        raise NotReady(reason=f"still {getting.doing}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """Where a swap was opened, as a service says; the order shows whether it was."""
+
+    terms: Terms
+    place: Place
+    crowded_at: Place | None = None
+
+
+class _Getting:
+    """One receipt in the making."""
+
+    def __init__(self, sources: Sources, swap_id: SwapId, say: Say) -> None:
+        self._sources = sources
+        self._swap_id = swap_id
+        self._tell = say
+        self.doing = "asking where the swap was opened"
+        """What it is doing, in words."""
+
+    def _say(self, doing: str) -> None:
+        self.doing = doing
+        self._tell(doing)
+
+    async def run(self) -> tuple[bytes, VerifiedSwap]:
+        sources = self._sources
+        self._say("reading whose signatures count from the settlement log")
+        await sources.keys.read(sources.settlement, sources.sequencer)
+        self._say("asking where the swap was opened")
+        opening = await self._opening()
+        blocks, record = await self._follow(opening)
+        anchored = blocks[-1].header.height
+        self._say(f"waiting until rollups have executed and posted block {anchored}")
+        receipts = await self._receipts(record, anchored)
+        log = await self._log_part(anchored, sorted(receipts))
+        settled = {
+            rollup: ReceiptsPart(
+                of[0].commitment.receipt_count,
+                tuple(ProvenLeaf(each.index, each.encoded, each.proof) for each in of),
+            )
+            for rollup, of in receipts.items()
+        }
+        encoded = encode_swap_receipt(build_swap_receipt(blocks, record, settled=settled, log=log))
+        return encoded, verify_swap_receipt(encoded, sources.genesis)
+
+    # --- where it was opened ------------------------------------------------------------------------------
+
+    async def _opening(self) -> _Opening:
+        while True:
+            try:
+                return await self._opening_by_bridge()
+            except NotYet:
+                self._say("waiting until the swap is in the order")
+                await asyncio.sleep(LOOK_AGAIN_MS / 1_000)
+            except LockstepError as error:
+                if not is_worth_asking_another(error):
+                    raise
+                return await self._opening_by_rollups(error)
+
+    async def _opening_by_bridge(self) -> _Opening:
+        """Ask the coordinators. Raises `NotYet` for a swap that may still be ordered."""
+        if self._sources.bridges is None:
+            raise UnknownSwap(swap_id=self._swap_id.hex())
+        view = await self._sources.bridges.ask(
+            lambda bridge: bridge.swap(self._swap_id, timeout_ms=ATTEMPT_MS)
+        )
+        if view.phase is SwapPhase.LAPSED:
+            raise NotFound(subject="opening of swap", name=self._swap_id.hex())
+        if not view.opened_height:
+            raise NotYet(height=1, newest=0)
+        crowded_at = None
+        if view.abort_reason is AbortReason.CROWDED_OUT:
+            crowded_at = Place(Height(view.decided_height), view.decided_index)
+        return _Opening(view.terms, Place(Height(view.opened_height), view.opened_index), crowded_at)
+
+    async def _opening_by_rollups(self, failure: LockstepError) -> _Opening:
+        """Ask the registers of the rollups, which keep a swap for some time. Raises `failure` if none has."""
+        for nodes in self._sources.rollups.values():
+            try:
+                found = await nodes.ask(lambda node: node.swap(self._swap_id, timeout_ms=ATTEMPT_MS))
+            except LockstepError as error:
+                if not is_worth_asking_another(error):
+                    raise
+                continue
+            if found.record is not None:
+                record = found.record
+                return _Opening(record.terms, Place(record.opened_height, record.opened_index))
+        raise failure
+
+    # --- the order ----------------------------------------------------------------------------------------
+
+    async def _follow(self, opening: _Opening) -> tuple[list[VerifiedBlock], SwapRecord]:
+        """Return the blocks from the opening to the one that is to be anchored, and how the swap ended."""
+        sources, interval = self._sources, self._sources.genesis.anchor_interval_blocks
+        watch = DecisionWatch(
+            sources.keys.registry.at(opening.place.height),
+            swap_id=self._swap_id,
+            opened=opening.place,
+            crowded_at=opening.crowded_at,
+        )
+        rollups = sorted({Namespace(leg.rollup) for leg in opening.terms.legs})
+        followed = sources.sequencer.follow(
+            tip=await self._tip_before(opening.place.height),
+            namespaces=(SWAP_NAMESPACE, *rollups),
+            sequencer_key=sources.keys.sequencer_at,
+        )
+        blocks: list[VerifiedBlock] = []
+        record: SwapRecord | None = None
+        async with aclosing(followed) as coming:
+            async for each in coming:
+                blocks.append(each.block)
+                height = each.block.header.height
+                if record is None:
+                    record = watch.take(each.block)
+                    self._say(f"waiting for the swap's end, block {height} of {each.head_height}")
+                if record is not None and height % interval == 0:
+                    return blocks, record
+        raise AssertionError("following ends only by raising")
+
+    async def _tip_before(self, height: Height) -> Tip:
+        genesis = self._sources.genesis
+        if height == 1:
+            return genesis_tip(genesis.chain_id, genesis.genesis_time_ms)
+        proven = await self._sources.sequencer.header(Height(height - 1))
+        return tip_of(proven.header, header_hash(proven.encoded))
+
+    # --- what rollups and log have ------------------------------------------------------------------------
+
+    async def _receipts(self, record: SwapRecord, anchored: Height) -> dict[RollupId, list[ProvenReceipt]]:
+        """Return the receipts of the legs that were settled by the decision, by rollup."""
+        found: dict[RollupId, list[ProvenReceipt]] = {}
+        for place, leg in enumerate(record.terms.legs):
+            proven = await self._receipt(record, place, anchored)
+            if proven is not None:
+                found.setdefault(leg.rollup, []).append(proven)
+            elif record.phase == Phase.COMMITTED or record.legs[place].verdict == Verdict.LOCKED:
+                name = f"leg {place} of swap {self._swap_id.hex()}, whose attesters say that it was locked,"
+                raise NotFound(subject="settlement of", name=name)
+        return found
+
+    async def _receipt(self, record: SwapRecord, leg: int, anchored: Height) -> ProvenReceipt | None:
+        nodes = self._sources.nodes(record.terms.legs[leg].rollup)
+        try:
+            proven = await self._when_there(
+                lambda: nodes.ask(lambda node: node.proven_settlement(self._swap_id, leg, at_height=anchored))
+            )
+        except NotFound:
+            return None
+        assert record.decision is not None, "the swap is decided"
+        # Of a swap that was opened again, a rollup has the newest settlement.
+        place = proven.receipt.height, proven.receipt.index
+        return proven if place == (record.decision.height, record.decision.index) else None
+
+    async def _log_part(self, anchored: Height, rollups: Sequence[RollupId]) -> LogPart:
+        """Return what the log has of a block, and of the commitments after it, under one checkpoint."""
+        log, keys = self._sources.settlement, self._sources.keys
+        anchor = await self._when_there(lambda: log.anchor(anchored))
+        entry = decode_settlement_entry(anchor.entry)
+        if not isinstance(entry, HeaderRange) or entry.last.header.height != anchored:
+            reason = f"does not end at height {anchored}, where commitments are posted"
+            raise Discontinuous(what="header range", reason=reason)
+        commitments = await self._commitments(anchored, rollups, from_index=anchor.index + 1)
+        proven = await log.proven_entries((anchor.index, *commitments, *keys.indexes))
+        leaves = {
+            index: ProvenLeaf(index, encoded, proof) for index, (encoded, proof) in proven.entries.items()
+        }
+        return LogPart(
+            checkpoint=proven.checkpoint,
+            signature=self._signature(proven.note),
+            range=entry,
+            range_leaf=leaves[anchor.index],
+            commitments=tuple(leaves[index] for index in commitments),
+            registrations=tuple(leaves[index] for index in keys.indexes),
+        )
+
+    async def _commitments(
+        self, anchored: Height, rollups: Sequence[RollupId], *, from_index: int
+    ) -> list[int]:
+        """Return where the log has as many equal commitments after a block as it takes, of each rollup.
+
+        They stand between the header range and the one that completes the threshold.
+        """
+        log, indexes = self._sources.settlement, list[int]()
+        for rollup in rollups:
+            attesters = self._sources.keys.registry.attesters_at(rollup, anchored)
+            if attesters is None:
+                raise NotFound(subject="attesters of rollup", name=rollup)
+            self._say(f"waiting until the settlement log has {rollup}'s commitments after block {anchored}")
+            last = await self._when_there(lambda rollup=rollup: log.anchor(anchored, rollup))  # type: ignore[misc]
+            agreed = decode_settlement_entry(last.entry)
+            assert isinstance(agreed, CommitmentEntry), "the client has looked at it"
+            found: list[int] = []
+            async with aclosing(log.entries(from_index)) as entries:
+                async for index, encoded in entries:
+                    entry = decode_settlement_entry(encoded)
+                    if (
+                        isinstance(entry, CommitmentEntry)
+                        and entry.posted.commitment == agreed.posted.commitment
+                        and entry.posted.attester in attesters.keys
+                    ):
+                        found.append(index)
+                    if index >= last.index or len(found) == attesters.threshold:
+                        break
+            indexes += found
+        return indexes
+
+    def _signature(self, note: bytes) -> Signature:
+        """Return the log's own signature under a checkpoint that was verified."""
+        origin = self._sources.genesis.settlement.origin
+        registry = self._sources.keys.registry
+        for known in reversed(registry.timeline):
+            verifier = NoteVerifier(origin, known.registry.keys["settlement"])
+            for each in parse_note(note).signatures:
+                if (each.name, each.key_id) == (verifier.name, verifier.key_id):
+                    return Signature(each.signature)
+        raise BadSignature(what="checkpoint", signer=registry.now.keys["settlement"].hex())
+
+    async def _when_there(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Ask until what is asked for is there."""
+        while True:
+            try:
+                return await ask()
+            except NotYet:
+                await asyncio.sleep(LOOK_AGAIN_MS / 1_000)

@@ -44,6 +44,7 @@ from lockstep.errors import (
     BadSignature,
     Contradiction,
     Discontinuous,
+    Foreign,
     LockstepError,
     Malformed,
     ProofInvalid,
@@ -279,6 +280,9 @@ def _explain(error: Exception) -> CommandFailed:
 def _exit_code_of(error: LockstepError) -> int:
     if error.retryable:
         return EXIT_UNKNOWN
+    if isinstance(error, Foreign) and error.status == "UNIMPLEMENTED":
+        # The address is another service's.
+        return EXIT_TYPED_WRONG
     if error.is_received:
         return EXIT_FAILED
     if isinstance(error, WrongChain):

@@ -97,10 +97,13 @@ def find_key(text: str, options: Options, *, what: str = "neither a key file nor
 
     `what` begins to say what a text is not that is not found.
     """
-    if Path(text).is_file():
+    if "/" in text or text.endswith(".pem") or Path(text).is_file():
         # No network is needed to read a file.
         return load_key(Path(text))
-    keys = options.network.keys
+    try:
+        keys = options.network.keys
+    except SettingsInvalid as failure:
+        raise SettingsInvalid(f"{text!r} cannot be looked up: {failure}") from failure
     named = keys / f"{text}.pem"
     if _NAME.fullmatch(text) and named.is_file():
         return load_key(named)

@@ -28,7 +28,9 @@ def load_genesis(path: Path) -> tuple[bytes, Genesis]:
     try:
         return raw, parse_genesis(raw)
     except Malformed as error:
-        raise SettingsInvalid(f"{path}: {error.message}") from error
+        raise SettingsInvalid(
+            f"{path}: the genesis file is malformed: {error.field} {error.reason}; use the network's own file"
+        ) from error
 
 
 def load_key(path: Path) -> SigningKey:

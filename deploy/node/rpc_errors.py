@@ -59,6 +59,9 @@ def error_from_rpc(failure: grpc.aio.AioRpcError, *, peer: str) -> LockstepError
     if failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return TimedOut(peer=peer)
     text = f"{peer} answered {status}: {failure.details() or 'no reason given'}"
+    if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
+        # Ours say so with a code of their own: this is another service, or none of ours.
+        text = f"something else than {peer} answers there; check the address"
     return from_record(ErrorRecord(status, text, retryable=False, retry_after_ms=None, fields={}), status)
 
 

@@ -200,6 +200,8 @@ def _advice(reason: str) -> str:
         return "; drain it first (lockstep rollup drain), a day of log time before it leaves"
     if "id is used already" in reason:
         return "; an id is used once and for good: choose another"
+    if "not in the set" in reason:
+        return "; lockstep rollup show lists the attesters: name the one that goes with --old-key"
     if "no change that is pending" in reason:
         return "; lockstep rollup show lists those that are"
     return ""

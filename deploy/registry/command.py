@@ -1,24 +1,30 @@
 """What can be typed: `lockstep rollup show`, `register`, `rotate`, `drain`, `leave` and `veto`.
 
-Owns options, how failures are told, and the exit code: 0 if it is done, 1 if it was refused or failed, 2 if
-what was typed cannot be meant. With --json the only line on stdout is the JSON of `deploy.registry.showing`,
-also for failures.
+Owns their options and what they do one after the other. How they end is `deploy.commands.frame`'s; what JSON
+they print is `deploy.registry.showing`'s.
 """
 
-import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypedDict, TypeVar, Unpack
+from typing import Final, NoReturn, TypedDict, TypeVar, Unpack
 
 import click
-from rich.console import Console
 
 from bridge.settlement.client import SettlementClient
-from deploy.node.chain_files import load_genesis, load_key
-from deploy.node.failures import ProcessFailure
-from deploy.node.logs import LogSettings, configure_logs
+from deploy.commands.frame import (
+    EXIT_DONE,
+    EXIT_FAILED,
+    Command,
+    CommandFailed,
+    Options,
+    network_options,
+    print_json,
+    progress,
+    run,
+)
+from deploy.commands.parameters import ACCOUNT, KEY
+from deploy.node.chain_files import load_genesis
 from deploy.registry.changing import (
     ChangeRefused,
     Done,
@@ -27,10 +33,10 @@ from deploy.registry.changing import (
     tell_settlement,
 )
 from deploy.registry.following import ChainRegistry, Follower, following
-from deploy.registry.showing import change_json, print_json, registry_json, show_change, show_registry
+from deploy.registry.showing import change_json, registry_json, show_change, show_registry
 from lockstep.attesters import AttesterSet
 from lockstep.errors import LockstepError, Malformed
-from lockstep.genesis import ROLE_NAMES, parse_rollup_definition
+from lockstep.genesis import ROLE_NAMES, Genesis, parse_rollup_definition
 from lockstep.registry import Registry
 from lockstep.registry_entries import (
     Action,
@@ -46,48 +52,22 @@ from lockstep.signing import SigningKey
 from lockstep.types import Height, PublicKey, RollupId
 from sequencer.client import SequencerClient
 
-_CONTEXT: Final = {"help_option_names": ["-h", "--help"]}
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
-class _Key(click.ParamType[PublicKey]):
-    """A public key in hex, or the file of a key pair."""
-
-    name = "key"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, context: click.Context | None
-    ) -> PublicKey:
-        """Return the public key."""
-        text = str(value)
-        try:
-            raw = bytes.fromhex(text)
-        except ValueError:
-            raw = b""
-        if len(raw) == 32:
-            return PublicKey(raw)
-        if not Path(text).exists():
-            self.fail(f"{text} is neither a public key in 64 hex digits nor a key file", param, context)
-        try:
-            return load_key(Path(text)).public_key
-        except ProcessFailure as failure:
-            self.fail(str(failure), param, context)
-
-
 class _ChainOptions(TypedDict):
-    """The options of every command."""
+    """Where the chain is, if not where the network file says."""
 
-    genesis: Path
-    sequencer: str
-    is_json: bool
+    genesis: Path | None
+    sequencer: str | None
 
 
 class _ChangeOptions(_ChainOptions):
     """The options of every command that changes something."""
 
-    key: Path
+    key: SigningKey
     effective_height: int | None
     settlement: str | None
     wait: bool
@@ -95,9 +75,10 @@ class _ChangeOptions(_ChainOptions):
 
 def _chain_options(command: _Command) -> _Command:
     for option in (
-        click.option("--json", "is_json", is_flag=True, help="Print JSON, also if it fails."),
-        click.option("--sequencer", metavar="HOST:PORT", required=True, help="Where the sequencer is."),
-        click.option("--genesis", type=_FILE, required=True, help="The chain's genesis file."),
+        click.option(
+            "--sequencer", metavar="HOST:PORT", help="Where the sequencer is; else as the network says."
+        ),
+        click.option("--genesis", type=_FILE, help="The chain's genesis file; else as the network says."),
     ):
         command = option(command)
     return command
@@ -109,7 +90,7 @@ def _sending_options(command: _Command) -> _Command:
         click.option(
             "--settlement",
             metavar="HOST:PORT",
-            help="Tell the settlement log at once; a sequencer that anchors there does so by itself.",
+            help="The settlement log, which is told at once; else as the network says, if it is named.",
         ),
         click.option(
             "--effective-height",
@@ -117,29 +98,35 @@ def _sending_options(command: _Command) -> _Command:
             help="The first block in which it holds; soon, if not given.",
         ),
         click.option(
-            "--key", type=_FILE, required=True, help="PEM file of the key that signs: governance's, mostly."
+            "--key",
+            type=KEY,
+            metavar="NAME|FILE",
+            required=True,
+            help="The key that signs, by name or file: governance's, mostly.",
         ),
     ):
         command = option(command)
     return _chain_options(command)
 
 
-@click.command(context_settings=_CONTEXT)
+@click.command(cls=Command)
+@network_options
 @_chain_options
-def show(**options: Unpack[_ChainOptions]) -> None:
+def show(options: Options, **where: Unpack[_ChainOptions]) -> None:
     """Show the registry as of now: rollups, keys, pending changes."""
 
     async def work(follower: Follower, _client: SequencerClient) -> int:
-        if options["is_json"]:
-            click.echo(print_json(registry_json(follower.chain)))
+        if options.is_json:
+            print_json(registry_json(follower.chain))
         else:
-            show_registry(Console(highlight=False), follower.chain)
-        return 0
+            show_registry(follower.chain)
+        return EXIT_DONE
 
-    sys.exit(_run(options, work))
+    _run(options, where, work)
 
 
-@click.command(context_settings=_CONTEXT)
+@click.command(cls=Command)
+@network_options
 @click.option(
     "--definition",
     type=_FILE,
@@ -147,7 +134,7 @@ def show(**options: Unpack[_ChainOptions]) -> None:
     help="JSON of the rollup, as an element of `rollups` in a genesis file.",
 )
 @_sending_options
-def register(definition: Path, **options: Unpack[_ChangeOptions]) -> None:
+def register(options: Options, definition: Path, **asked: Unpack[_ChangeOptions]) -> None:
     """Register a rollup. Its id is in the definition, and is used once and for good."""
     try:
         raw = definition.read_bytes()
@@ -155,34 +142,38 @@ def register(definition: Path, **options: Unpack[_ChangeOptions]) -> None:
     except OSError as error:
         raise click.BadParameter(f"{definition}: {error.strerror}", param_hint="--definition") from error
     except Malformed as error:
-        raise click.BadParameter(f"{definition}: {error.message}", param_hint="--definition") from error
-    _change(subject, lambda _registry, _key: RegisterRollup(raw), options)
+        raise click.BadParameter(
+            f"{definition}: {error.field} {error.reason}; correct the file", param_hint="--definition"
+        ) from error
+    _change(options, subject, lambda _registry, _key: RegisterRollup(raw), asked)
 
 
-@click.command(context_settings=_CONTEXT)
+@click.command(cls=Command)
+@network_options
 @click.argument("subject")
-@click.option("--new-key", type=_Key(), metavar="KEY", help="The key that comes.")
+@click.option("--new-key", type=ACCOUNT, metavar="KEY", help="The key that comes.")
 @click.option(
-    "--old-key", type=_Key(), metavar="KEY", help="A rollup's attester that goes; else that of --key."
+    "--old-key", type=ACCOUNT, metavar="KEY", help="A rollup's attester that goes; else that of --key."
 )
 @click.option(
-    "--attester", "attesters", type=_Key(), metavar="KEY", multiple=True, help="One of a whole new set."
+    "--attester", "attesters", type=ACCOUNT, metavar="KEY", multiple=True, help="One of a whole new set."
 )
 @click.option("--threshold", type=click.IntRange(1, 255), help="How many of that set must agree.")
 @_sending_options
 def rotate(
+    options: Options,
     subject: str,
     new_key: PublicKey | None,
     old_key: PublicKey | None,
     attesters: tuple[PublicKey, ...],
     threshold: int | None,
-    **options: Unpack[_ChangeOptions],
+    **asked: Unpack[_ChangeOptions],
 ) -> None:
     """Replace keys of SUBJECT: a rollup, or a role (sequencer, settlement, governance).
 
     One key by --new-key, signed by governance, or, far enough ahead that governance can veto it, by the key
-    that goes. A rollup's whole set by --attester, once for each, and --threshold. A KEY is 64 hex digits or a
-    key file. Open swaps keep the attesters that they were opened under.
+    that goes. A rollup's whole set by --attester, once for each, and --threshold. A KEY is 64 hex digits, a
+    key's name or its file. Open swaps keep the attesters that they were opened under.
     """
     is_role = subject in ROLE_NAMES
     if attesters:
@@ -190,7 +181,8 @@ def rotate(
             raise click.UsageError(
                 "--attester needs --threshold and a rollup, and goes without --new-key, --old-key"
             )
-        _change(subject, lambda _registry, _key: SetAttesters(AttesterSet(threshold, attesters)), options)
+        set_of = SetAttesters(AttesterSet(threshold, attesters))
+        _change(options, subject, lambda _registry, _key: set_of, asked)
         return
     if new_key is None or threshold is not None or (is_role and old_key is not None):
         raise click.UsageError("name --new-key (for a rollup with --old-key), or --attester with --threshold")
@@ -204,66 +196,74 @@ def rotate(
             raise ChangeRefused(f"{subject} has {len(keys)} attesters; say which of them goes with --old-key")
         return RotateAttester(old_key or (key if key in keys else keys[0]), new_key)
 
-    _change(subject, action, options)
+    _change(options, subject, action, asked)
 
 
-@click.command(context_settings=_CONTEXT)
+@click.command(cls=Command)
+@network_options
 @click.argument("rollup")
 @_sending_options
-def drain(rollup: str, **options: Unpack[_ChangeOptions]) -> None:
+def drain(options: Options, rollup: str, **asked: Unpack[_ChangeOptions]) -> None:
     """Let no new swap name ROLLUP. Open ones go on to their end."""
-    _change(rollup, lambda _registry, _key: Drain(), options)
+    _change(options, rollup, lambda _registry, _key: Drain(), asked)
 
 
-@click.command(context_settings=_CONTEXT)
+@click.command(cls=Command)
+@network_options
 @click.argument("rollup")
 @_sending_options
-def leave(rollup: str, **options: Unpack[_ChangeOptions]) -> None:
+def leave(options: Options, rollup: str, **asked: Unpack[_ChangeOptions]) -> None:
     """End ROLLUP for good. It must be draining, and stays until it has been so for a day of log time."""
-    _change(rollup, lambda _registry, _key: Leave(), options)
+    _change(options, rollup, lambda _registry, _key: Leave(), asked)
 
 
-@click.command(context_settings=_CONTEXT)
+@click.command(cls=Command)
+@network_options
 @click.argument("subject")
 @click.argument("sequence", type=click.IntRange(min=1))
 @_sending_options
-def veto(subject: str, sequence: int, **options: Unpack[_ChangeOptions]) -> None:
+def veto(options: Options, subject: str, sequence: int, **asked: Unpack[_ChangeOptions]) -> None:
     """Withdraw the pending change SEQUENCE of SUBJECT, as `show` names them. Acts at once."""
-    _change(subject, lambda _registry, _key: Veto(sequence), options)
+    _change(options, subject, lambda _registry, _key: Veto(sequence), asked)
 
 
-def _change(subject: str, action: Callable[[Registry, PublicKey], Action], options: _ChangeOptions) -> None:
+def _change(
+    options: Options,
+    subject: str,
+    action: Callable[[Registry, PublicKey], Action],
+    asked: _ChangeOptions,
+) -> None:
     """Make a change and exit; `action` is told the registry and the key that signs."""
 
     async def work(follower: Follower, client: SequencerClient) -> int:
-        key = load_key(options["key"])
-        asked = options["effective_height"]
-        height = None if asked is None else Height(asked)
-        wish = Wish(subject, action(follower.chain.registry, key.public_key), height)
-        _verify_known(follower.chain.registry, wish)
-        done, trouble = await _change_and_tell(follower, client, wish, key, options)
-        if options["is_json"]:
-            click.echo(print_json(change_json(done, trouble)))
+        height = None if asked["effective_height"] is None else Height(asked["effective_height"])
+        registry = follower.chain.registry
+        wish = Wish(subject, action(registry, asked["key"].public_key), height)
+        _verify_known(registry, wish)
+        done, trouble = await _change_and_tell(options, follower, client, wish, asked)
+        if options.is_json:
+            print_json(change_json(done, trouble))
         else:
-            show_change(Console(highlight=False), done)
+            show_change(done)
             if trouble:
                 click.echo(f"the settlement log did not take it: {trouble}", err=True)
-        return 1 if trouble else 0
+        return EXIT_FAILED if trouble else EXIT_DONE
 
-    sys.exit(_run(options, work))
+    _run(options, asked, work)
 
 
 async def _change_and_tell(
-    follower: Follower, client: SequencerClient, wish: Wish, key: SigningKey, options: _ChangeOptions
+    options: Options, follower: Follower, client: SequencerClient, wish: Wish, asked: _ChangeOptions
 ) -> tuple[Done, str]:
     """Make a change and tell the settlement log; return what became of it, and why the log has it not."""
-    done = await change_registry(follower, client, wish, key, wait=options["wait"])
-    if options["settlement"] is None:
+    done = await change_registry(follower, client, wish, asked["key"], wait=asked["wait"])
+    settlement = asked["settlement"]
+    if settlement is None and (asked["sequencer"] is None or options.network_path is not None):
+        settlement = options.network.settlement
+    if settlement is None:
         return done, ""
     keys = follower.chain.registry.keys
-    async with SettlementClient(
-        options["settlement"], follower.genesis, log_key=lambda: keys["settlement"]
-    ) as log:
+    async with SettlementClient(settlement, follower.genesis, log_key=lambda: keys["settlement"]) as log:
         try:
             return replace(done, settlement_index=await tell_settlement(log, done)), ""
         except LockstepError as error:
@@ -279,41 +279,29 @@ def _verify_known(registry: Registry, wish: Wish) -> None:
         raise ChangeRefused(f"no rollup {wish.subject} was ever registered; there are: {known}")
 
 
-def _run(options: _ChainOptions, work: Callable[[Follower, SequencerClient], Awaitable[int]]) -> int:
-    """Follow the order to its head, do the work there, and return the exit code."""
-    # What the clients tell goes to stderr, and only what a person has to look at.
-    configure_logs(LogSettings(level="warning"), process="lockstep rollup")
-    try:
-        return asyncio.run(_at_head(options, work))
-    except ChangeRefused as refused:
-        return _failed(options, "REFUSED", str(refused))
-    except LockstepError as error:
-        return _failed(options, error.code, error.message)
-    except ProcessFailure as failure:
-        return _failed(options, "SETTINGS", str(failure), exit_code=failure.exit_code)
+def _run(
+    options: Options, where: _ChainOptions, work: Callable[[Follower, SequencerClient], Awaitable[int]]
+) -> NoReturn:
+    """Follow the order to its head, do the work there, and exit."""
+
+    async def at_head() -> int:
+        genesis = options.genesis if where["genesis"] is None else load_genesis(where["genesis"])[1]
+        try:
+            return await _at_head(genesis, where["sequencer"] or options.network.sequencer, work)
+        except ChangeRefused as refused:
+            raise CommandFailed(str(refused)) from refused
+
+    run(options, at_head)
 
 
 async def _at_head(
-    options: _ChainOptions, work: Callable[[Follower, SequencerClient], Awaitable[int]]
+    genesis: Genesis, sequencer: str, work: Callable[[Follower, SequencerClient], Awaitable[int]]
 ) -> int:
-    _, genesis = load_genesis(options["genesis"])
     state = ChainRegistry(genesis)
-    status = Console(stderr=True).status("following the order", spinner="line")
-    async with SequencerClient(
-        options["sequencer"], genesis, sequencer_key=state.sequencer_keys.at
-    ) as client:
-        with status:
-            async with following(
-                client, state, genesis=genesis, peer=f"sequencer {options['sequencer']}", say=status.update
-            ) as follower:
+    peer = f"sequencer {sequencer}"
+    async with SequencerClient(sequencer, genesis, sequencer_key=state.sequencer_keys.at) as client:
+        with progress("following the order") as say:
+            async with following(client, state, genesis=genesis, peer=peer, say=say) as follower:
                 await follower.to_head()
-                status.update("waiting for the order")
+                say("waiting for the order")
                 return await work(follower, client)
-
-
-def _failed(options: _ChainOptions, code: str, message: str, *, exit_code: int = 1) -> int:
-    if options["is_json"]:
-        click.echo(print_json({"ok": False, "code": code, "error": message}))
-    else:
-        click.echo(message, err=True)
-    return exit_code

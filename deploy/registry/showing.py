@@ -12,15 +12,13 @@ Owns the layouts. Decides nothing.
     change    {"ok": true, "subject", "kind", "sequence", "effective_height", "signed_by", "ordered_height",
                "index", "outcome": "ACCEPTED" | "EFFECTIVE", "leaves_ms": null | N, "time_ms": N,
                "settlement_index": null | N, "settlement_error": ""}
-    failure   {"ok": false, "code", "error"}
 """
 
-import json
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import click
 
+from deploy.commands.frame import print_table
 from deploy.registry.changing import Done
 from deploy.registry.following import ChainRegistry
 from lockstep import limits
@@ -60,52 +58,48 @@ def change_json(done: Done, settlement_error: str) -> dict[str, Any]:
     }
 
 
-def print_json(value: dict[str, Any]) -> str:
-    """Return a JSON text for people's terminals and programs alike."""
-    return json.dumps(value, indent=2)
-
-
-def show_registry(console: Console, chain: ChainRegistry) -> None:
+def show_registry(chain: ChainRegistry) -> None:
     """Print the registry as tables."""
     told = registry_json(chain)
-    console.print(
-        f"block {told['height']}, log time {told['time_ms']} ms, rules version {told['rules_version']}"
+    click.echo(
+        f"block {told['height']}, log time {told['time_ms']} ms, rules version {told['rules_version']}\n"
     )
-    rollups = Table("rollup", "status", "attesters", "threshold", "quota")
-    for each in told["rollups"]:
-        quota = each["quota"]
-        share = "default" if quota is None else " ".join(f"{value} {name}" for name, value in quota.items())
-        row = (each["id"], each["status"], "\n".join(each["attesters"]), str(each["threshold"]), share)
-        rollups.add_row(*row)
-    rollups.columns[2].overflow = "fold"
-    keys = Table("role", "key")
-    keys.columns[1].overflow = "fold"
-    for role, key in told["keys"].items():
-        keys.add_row(role, key)
-    console.print(rollups, keys)
+    print_table(("role", "key"), told["keys"].items())
+    click.echo()
+    rollups = [row for each in told["rollups"] for row in _rollup_rows(each)]
+    print_table(("rollup", "status", "attesters", "quota", "attester"), rollups)
     if told["pending"]:
-        pending = Table("pending change", "of", "sequence", "ordered in block", "takes effect")
-        for each in told["pending"]:
-            when = f"block {each['effective_height']}"
-            if each["leaves_ms"] is not None:
-                when += f" and log time {each['leaves_ms']} ms"
-            numbers = (str(each["sequence"]), str(each["ordered_height"]))
-            pending.add_row(each["kind"], each["subject"], *numbers, when)
-        console.print(pending)
+        click.echo()
+        head = ("pending change", "of", "sequence", "ordered in block", "takes effect")
+        print_table(head, map(_pending_row, told["pending"]))
 
 
-def show_change(console: Console, done: Done) -> None:
+def _rollup_rows(told: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row for each attester of a rollup; what holds for all of them stands in the first."""
+    quota = told["quota"]
+    share = "default" if quota is None else " ".join(f"{value} {name}" for name, value in quota.items())
+    needed = f"{told['threshold']} of {len(told['attesters'])}"
+    first, *others = told["attesters"]
+    return [(told["id"], told["status"], needed, share, first), *(("", "", "", "", each) for each in others)]
+
+
+def _pending_row(told: dict[str, Any]) -> tuple[str, ...]:
+    when = f"block {told['effective_height']}"
+    if told["leaves_ms"] is not None:
+        when += f" and log time {told['leaves_ms']} ms"
+    return (told["kind"], told["subject"], str(told["sequence"]), str(told["ordered_height"]), when)
+
+
+def show_change(done: Done) -> None:
     """Print what became of a change."""
     change, place = done.change, done.placement
-    console.print(
+    click.echo(
         f"{change.kind.name} of {change.subject}, its change {change.sequence}: ordered in block "
-        f"{place.height} and accepted",
-        markup=False,
-        soft_wrap=True,
+        f"{place.height} and accepted"
     )
-    console.print(_when(done), markup=False, soft_wrap=True)
+    click.echo(_when(done))
     if done.settlement_index is not None:
-        console.print(f"the settlement log has it as entry {done.settlement_index}")
+        click.echo(f"the settlement log has it as entry {done.settlement_index}")
 
 
 def _when(done: Done) -> str:

@@ -114,6 +114,9 @@ async def follow(
 
 def is_worth_resuming(error: LockstepError) -> bool:
     """Answer whether a stream may succeed later: whatever the service does not refuse for good."""
+    if isinstance(error, Foreign) and error.status == "UNIMPLEMENTED":
+        # What answers is another service, and stays one.
+        return False
     return error.retryable or isinstance(error, Internal | Foreign)
 
 

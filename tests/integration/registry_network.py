@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,12 +37,21 @@ class Told:
 
 
 async def lockstep_rollup(net: Network, *arguments: str, json_wanted: bool = True) -> Told:
-    """Run `lockstep rollup ...` against the network, as a person would."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "deploy.cli", "rollup", *arguments),
+    """Run `lockstep rollup ...` against the network, as a person would; of what is given twice the last counts."""
+    return await lockstep(
+        *("rollup", arguments[0]),
         *("--genesis", str(net.folder / "genesis.json")),
         *("--sequencer", net.nodes["sequencer"].address),
+        *arguments[1:],
         *(("--json",) if json_wanted else ()),
+    )
+
+
+async def lockstep(*words: str, **environment: str) -> Told:
+    """Run `lockstep WORDS`, as a person would."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "deploy.cli", *words),
+        env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

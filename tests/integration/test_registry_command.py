@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.network_file import encode_network_file
 from lockstep.genesis import encode_rollup_definition
 from lockstep.limits import DRAIN_MS_MIN
 from lockstep.types import RollupId
-from tests.integration.registry_network import change, key_file, lockstep_rollup
+from tests.integration.registry_network import change, key_file, lockstep, lockstep_rollup
 from tests.integration.rollup_network import network
 from tests.unit.rollups.chain import ALPHA, ATTESTERS, key, rollup
 
@@ -99,7 +100,7 @@ async def test_what_is_typed_wrong_and_a_sequencer_that_is_not_there(tmp_path: P
         assert "none.pem cannot be read" in missing.json["error"]
         await net.nodes["sequencer"].kill()
         gone = await lockstep_rollup(net, "show")
-        assert gone.code == 1
+        assert gone.code == 3
         assert gone.json["code"] == "UNAVAILABLE_PEER"
 
 
@@ -116,3 +117,41 @@ async def test_registered_by_a_file(tmp_path: Path) -> None:
         assert done["settlement_index"] > 0
         shown = (await lockstep_rollup(net, "show")).json
         assert "gamma" in [each["id"] for each in shown["rollups"]]
+
+
+async def test_the_address_of_another_service_is_told_apart_from_silence(tmp_path: Path) -> None:
+    async with network(tmp_path) as net:
+        told = await lockstep_rollup(net, "show", "--sequencer", net.nodes["settlement"].address)
+        assert told.code == 2
+        assert "something else than" in told.json["error"]
+        assert told.json["advice"] == "check the address"
+
+
+async def test_a_network_file_says_where_everything_is_and_keys_are_never_broken(tmp_path: Path) -> None:
+    async with network(tmp_path) as net:
+        file = tmp_path / "network.toml"
+        addresses = {name: node.address for name, node in net.nodes.items()}
+        file.write_text(
+            encode_network_file(
+                sequencer=addresses["sequencer"],
+                bridges=["127.0.0.1:1"],
+                settlement=addresses["settlement"],
+                rollups={},
+                genesis=str(net.folder / "genesis.json"),
+            )
+        )
+        narrow = {"LOCKSTEP_NETWORK": str(file), "COLUMNS": "40"}
+        shown = await lockstep("rollup", "show", **narrow)
+        assert shown.code == 0, shown
+        assert key("governance").public_key.hex() in shown.out
+        assert ATTESTERS[ALPHA].public_key.hex() in shown.out
+        governance = ("--key", str(key_file(net, "governance")))
+        unknown = await lockstep(
+            *("rollup", "rotate", "alpha", "--old-key", NEW.public_key.hex()),
+            *("--new-key", key("a third").public_key.hex(), *governance),
+            **narrow,
+        )
+        assert unknown.code == 1
+        assert "lists the attesters: name the one that goes with --old-key" in unknown.err
+        done = await lockstep("rollup", "drain", "alpha", *governance, "--json", **narrow)
+        assert done.json["settlement_index"] > 0, "the network file names the settlement log"

@@ -185,9 +185,12 @@ def test_what_is_typed_wrong_is_json_too(
 def test_no_network_is_said_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LOCKSTEP_NETWORK", raising=False)
-    done = CliRunner().invoke(pay, ["1:gold@alpha", "--to", "bob"])
-    assert done.exit_code == 2
-    assert done.stderr == "no network: run `lockstep devnet up`, or name one with --network\n"
+    told = "no network: run `lockstep devnet up`, or name one with --network\n"
+    for typed, begins in ((["1:gold@alpha", "--to", "ab" * 32], ""), (["x", "--to", "bob"], "'bob' cannot")):
+        done = CliRunner().invoke(pay, typed)
+        assert done.exit_code == 2
+        assert done.stderr.startswith(begins)
+        assert done.stderr.endswith(told)
 
 
 def test_columns_are_never_broken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,7 @@ async def test_an_unknown_method_is_unimplemented() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call_of(channel, "Nothing")(b"")
         assert error_from_rpc(failed.value, peer="echo").status == "UNIMPLEMENTED"
+        assert "something else than echo answers there" in error_from_rpc(failed.value, peer="echo").message
 
 
 @ANY_KIND

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from lockstep.errors import Foreign, Internal, LockstepError, UnknownSwap
+from lockstep.errors import Foreign, Internal, LockstepError, NoQuote, UnknownSwap
 
 REST_MS: Final = 2_000
 """For how long nobody is asked again after nobody answered: who has another way takes it at once."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from bridge.client import Failover
+from bridge.client.failover import REST_MS
 from lockstep.errors import (
     Conflict,
     Internal,
@@ -83,6 +84,20 @@ async def test_who_answers_that_it_knows_nothing_is_asked_first_next_time() -> N
     second.failure = None
     assert await failover.ask(Service.ask) == "b"
     assert first.asked == 1
+
+
+async def test_after_nobody_answered_nobody_is_asked_for_a_while() -> None:
+    clock = {"now_s": 100.0}
+    one, other = Service("a", AWAY), Service("b", AWAY)
+    failover = Failover([one, other], clock_s=lambda: clock["now_s"])
+    for passed_ms in (0, REST_MS - 1):
+        clock["now_s"] = 100 + passed_ms / 1_000
+        with pytest.raises(UnavailablePeer):
+            await failover.ask(Service.ask)
+        assert (one.asked, other.asked) == (1, 1)
+    other.failure, clock["now_s"] = None, 100 + REST_MS / 1_000
+    assert await failover.ask(Service.ask) == "b"
+    assert await failover.ask(Service.ask) == "b"
 
 
 def test_somebody_must_be_named() -> None:

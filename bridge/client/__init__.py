@@ -9,7 +9,7 @@
 | `failover`, `venue` | `Venue`: several services of a kind, seen as one |
 | `steps`, `checks` | what is to be done next, and what is checked before, as functions |
 | `driving`, `desk` | `Desk`: agrees to swaps, and takes one from wherever it stands to its end |
-| `quotes`, `maker` | a quote turned into a swap; `Maker`: gives quotes and locks the swaps that keep them |
+| `quotes`, `maker`, `offered` | a quote turned into a swap; `Maker`: quotes, and locks what takes them |
 
 Start with `Desk`.
 

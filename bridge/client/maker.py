@@ -1,7 +1,7 @@
 """A maker: answers takers with signed quotes, and locks its leg of the swaps that keep one.
 
-Owns what a maker has offered and what became of it, in memory. `Maker.run` goes on through lost connections
-and coordinators that are started again. Invariants:
+Owns the maker's stream and what is locked; what was offered is in memory (`offered`). `Maker.run` goes on
+through lost connections and coordinators that are started again. Invariants:
 
 - a lock is signed only for terms that keep a quote which was given and is not over, and once for each quote;
 - a lock is valid for no longer than its quote: the order keeps that, whoever tells what the time is;
@@ -15,12 +15,13 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import grpc
 import structlog
 
+from bridge.client.offered import Given, Offered
 from bridge.client.quote_messages import asset_message, read_request
 from bridge.client.service import CALL_TIMEOUT_MS, BridgeClient
 from bridge.client.trader import Trader
@@ -32,7 +33,6 @@ from lockstep.genesis import Genesis
 from lockstep.quote_requests import QuoteRequest
 from lockstep.quotes import QUOTE_ID_BYTES, Pair, Quote, sign_quote, verify_kept
 from lockstep.signing import SigningKey
-from lockstep.terms import Terms
 from lockstep.types import PublicKey, SwapId
 from lockstep.v1 import bridge_pb2
 
@@ -42,11 +42,9 @@ VALID_FOR_MS: Final = 10_000
 SETTLE_WITHIN_MS: Final = 60_000
 """How long after that funds may be held at most, unless told otherwise."""
 
-QUOTES_MAX: Final = 1_024
-"""Quotes that are out at a time, and swaps that took one; a maker at the bound offers nothing."""
-
 ANSWERS_MAX: Final = 64
-"""Requests that are thought about at a time; further ones are answered with no offer."""
+"""Requests that are thought about at a time, further ones are answered with no offer; and answers that wait
+for the coordinator to read them."""
 
 _BACKOFF: Final = Backoff()
 
@@ -73,51 +71,6 @@ TimeSource: TypeAlias = Callable[[], Awaitable[int]]
 
 def _ignore(_view: SwapView, _quote: Quote) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A quote that is out, or that a swap has taken."""
-
-    quote: Quote
-    over_s: float
-    """When it is over, on the event loop's clock."""
-
-
-@dataclass(slots=True)
-class _Memory:
-    """What was offered. Whatever is asked of it is asked at a time of the event loop's clock."""
-
-    open: dict[bytes, _Given] = field(default_factory=dict)
-    """Quotes that no swap has taken, by id, the oldest first."""
-    taken: dict[SwapId, _Given] = field(default_factory=dict)
-    """Quotes that a swap has taken, the oldest first."""
-    giving: set[SwapId] = field(default_factory=set)
-    """Swaps whose lock is being given right now."""
-
-    def add(self, given: _Given, now_s: float) -> bool:
-        """Remember a quote, unless there are too many that are not over."""
-        for quote_id in [name for name, each in self.open.items() if each.over_s <= now_s]:
-            del self.open[quote_id]
-        if len(self.open) >= QUOTES_MAX:
-            return False
-        self.open[given.quote.quote_id] = given
-        return True
-
-    def take(self, swap_id: SwapId, terms: Terms, now_s: float) -> _Given | None:
-        """Return the quote that a swap has taken, now or before; None if it takes none."""
-        if (found := self.taken.get(swap_id)) is not None:
-            return found
-        # Of equal ones the one that holds longest: the swap was likely made for that.
-        for given in reversed(self.open.values()):
-            if given.over_s > now_s and _is_kept(terms, given.quote):
-                del self.open[given.quote.quote_id]
-                if len(self.taken) >= QUOTES_MAX:
-                    # The oldest is long over: a coordinator that lost it never tells its end.
-                    del self.taken[next(iter(self.taken))]
-                self.taken[swap_id] = given
-                return given
-        return None
 
 
 class Maker:
@@ -160,7 +113,8 @@ class Maker:
         self._settle_within_ms = settle_within_ms
         self._time_ms = time_ms
         self._tell = tell
-        self._memory = _Memory()
+        self._offered = Offered(self._trader.account)
+        self._giving: set[SwapId] = set()
         self._answers: asyncio.Queue[bridge_pb2.MakeQuotesRequest] = asyncio.Queue()
         self._thinking = 0
         self._randomness = random.Random()
@@ -223,7 +177,7 @@ class Maker:
                 self._thinking += 1
                 group.create_task(self._answer(message.correlation_id, message.asked, self._answers))
             case "asked":
-                self._answers.put_nowait(_answer(message.correlation_id, b""))
+                _put(self._answers, message.correlation_id, b"")
             case _:
                 self._log.warning("quote_refused", code=message.error.code, reason=message.error.message)
 
@@ -238,7 +192,7 @@ class Maker:
             signed = await self._quote(asked)
         finally:
             self._thinking -= 1
-        answers.put_nowait(_answer(number, signed))
+        _put(answers, number, signed)
 
     async def _quote(self, asked: bridge_pb2.QuoteAsked) -> bytes:
         """Return the signed quote for a request, which is remembered; empty if nothing is offered."""
@@ -267,8 +221,8 @@ class Maker:
         )
         signed = sign_quote(self._key, quote)
         now_s = asyncio.get_running_loop().time()
-        is_room = self._memory.add(_Given(quote, now_s + self._valid_for_ms / 1_000), now_s)
-        return signed if is_room else b""
+        self._offered.add(Given(quote, now_s + self._valid_for_ms / 1_000), now_s)
+        return signed
 
     # --- swaps ----------------------------------------------------------------------------------------------
 
@@ -279,21 +233,21 @@ class Maker:
                 self._look(group, view)
 
     def _look(self, group: asyncio.TaskGroup, view: SwapView) -> None:
-        if view.is_final and view.swap_id not in self._memory.taken:
-            return
-        given = self._memory.take(view.swap_id, view.terms, asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        if view.is_final:
+            given = self._offered.end(view.swap_id)
+        else:
+            given = self._offered.take(view.swap_id, view.terms, now_s)
         if given is None:
             return
-        if view.is_final:
-            del self._memory.taken[view.swap_id]
-        elif view.swap_id not in self._memory.giving:
-            leg = verify_kept(view.terms, given.quote)
-            if view.legs[leg].state is LegState.AWAITED:
-                self._memory.giving.add(view.swap_id)
-                group.create_task(self._lock(view, leg, given))
+        leg = verify_kept(view.terms, given.quote)
+        is_awaited = not view.is_final and view.legs[leg].state is LegState.AWAITED
+        if is_awaited and view.swap_id not in self._giving:
+            self._giving.add(view.swap_id)
+            group.create_task(self._lock(view, leg, given))
         self._tell(view, given.quote)
 
-    async def _lock(self, view: SwapView, leg: int, given: _Given) -> None:
+    async def _lock(self, view: SwapView, leg: int, given: Given) -> None:
         """Give the lock of a leg, as long as its quote is not over."""
         valid_until_ms = min(view.terms.lock_by_ms, given.quote.valid_until_ms)
         lock = self._trader.sign_lock(view.terms_bytes, leg, valid_until_ms=valid_until_ms)
@@ -314,7 +268,7 @@ class Maker:
                     return
             self._log.warning("lock_not_given", swap_id=view.swap_id.hex())
         finally:
-            self._memory.giving.discard(view.swap_id)
+            self._giving.discard(view.swap_id)
 
     # --- patience -------------------------------------------------------------------------------------------
 
@@ -337,13 +291,8 @@ class Maker:
         await asyncio.sleep(_BACKOFF.wait_ms(attempt, error.retry_after_ms, self._randomness) / 1_000)
 
 
-def _is_kept(terms: Terms, quote: Quote) -> bool:
-    try:
-        verify_kept(terms, quote)
-    except Malformed:
-        return False
-    return True
-
-
-def _answer(number: int, quote: bytes) -> bridge_pb2.MakeQuotesRequest:
-    return bridge_pb2.MakeQuotesRequest(quote=bridge_pb2.MakerQuote(correlation_id=number, quote=quote))
+def _put(answers: "asyncio.Queue[bridge_pb2.MakeQuotesRequest]", number: int, quote: bytes) -> None:
+    """Answer, unless the coordinator has not read so many earlier answers: then it asks for nothing good."""
+    if answers.qsize() < ANSWERS_MAX:
+        message = bridge_pb2.MakerQuote(correlation_id=number, quote=quote)
+        answers.put_nowait(bridge_pb2.MakeQuotesRequest(quote=message))

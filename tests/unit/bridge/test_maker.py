@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.client import BridgeClient, LegState, SwapPhase, SwapView
-from bridge.client.maker import QUOTES_MAX, Maker, Offer
+from bridge.client.maker import Maker, Offer
 from bridge.client.quotes import terms_of_quote
 from bridge.service import NAME
 from deploy.node.client import ClientSettings
@@ -191,8 +191,9 @@ async def test_what_keeps_no_quote_is_not_locked(scene: Scene) -> None:
     async with scene.coordinator() as client, making(client) as maker:
         quote = await best(client)
         over = await best(client, 51)
-        [*_, (quote_id, given)] = maker._memory.open.items()
-        maker._memory.open[quote_id] = replace(given, over_s=asyncio.get_running_loop().time())
+        given = maker._offered._open[over.quote_id]
+        now_s = asyncio.get_running_loop().time()
+        maker._offered._open[over.quote_id] = replace(given, over_s=now_s)
         fair = decode_terms(taken(quote))
         late = ANN.new_terms(
             fair.legs, time_ms=TIME_MS, reveal_within_ms=80_000, premium=fair.premium, salt=bytes(16)
@@ -218,20 +219,6 @@ async def test_no_offer_is_an_answer(scene: Scene) -> None:
             with pytest.raises(NoQuote, match="1 answered in time"):
                 await best(client, give_amount)
         assert (await best(client)).get_amount == 200
-
-
-async def test_so_many_quotes_and_no_more(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.client.maker.QUOTES_MAX", 2)
-    assert QUOTES_MAX > 2
-    async with scene.coordinator() as client, making(client) as maker:
-        for _ in range(2):
-            await best(client)
-        with pytest.raises(NoQuote):
-            await best(client)
-        name, given = next(iter(maker._memory.open.items()))
-        maker._memory.open[name] = replace(given, over_s=asyncio.get_running_loop().time())
-        await best(client)
-        assert name not in maker._memory.open
 
 
 async def test_a_maker_that_is_slow_thinks_about_so_many_and_no_more(

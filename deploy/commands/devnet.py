@@ -7,6 +7,7 @@ ask that one, through a socket in the network's folder.
 import asyncio
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -34,7 +35,7 @@ from deploy.commands.frame import (
 from deploy.commands.parameters import DURATION
 from deploy.devnet.control import Answer, NoAnswer, NotRunning, ProcessReport, Request, ask
 from deploy.devnet.keeper import Event, State
-from deploy.devnet.launcher import DevnetFailed
+from deploy.devnet.launcher import DevnetFailed, Say
 from deploy.devnet.logs import LogLine, LogReader
 from deploy.devnet.network import PROCESS_NAMES, Network, create_network, is_network, open_network
 from deploy.devnet.positions import positions
@@ -236,6 +237,14 @@ def logs(options: Options, names: tuple[str, ...], folder: Path, *, follow: bool
 
 async def _run_here(options: Options, network: Network, folder: Path) -> None:
     """Run a network in this process, until it is told to stop. Raises CommandFailed, ProcessFailure."""
+    shown = ExitStack()
+    update: Say | None = None
+
+    def say(text: str) -> None:
+        nonlocal update
+        if update is None:
+            update = shown.enter_context(progress(text))
+        update(text)
 
     def tell(event: Event) -> None:
         if options.is_json:
@@ -244,13 +253,16 @@ async def _run_here(options: Options, network: Network, folder: Path) -> None:
             click.echo(event.text)
 
     def ready(answer: Answer) -> None:
+        nonlocal update
+        shown.close()
+        update = None
         if options.is_json:
             print_json_line({"event": "ready", **_started(network, answer)})
         else:
             show_started(network, answer, folder)
             click.echo("\nCtrl-C stops it; the same command continues it.")
 
-    with progress("starting") as say:
+    with shown:
         try:
             await run_session(network, say=say, ready=ready, tell=tell)
         except DevnetFailed as failure:

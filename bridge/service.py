@@ -129,12 +129,7 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
         self, request: bridge_pb2.ExplainSwapRequest, context: _Context
     ) -> bridge_pb2.ExplainSwapResponse:
         """Everything that is known of a swap."""
-        view = await self._swap(request.swap_id)
-        events = await self._views.events(read_swap_id(request.swap_id))
-        book = self._coordinator.book
-        live = book.live.get(read_swap_id(request.swap_id))
-        waits = waiting_for(view, live, book.heights, self._asked)
-        return bridge_pb2.ExplainSwapResponse(swap=view, events=events, waiting_for=waits)
+        return await self.explain(request)
 
     async def SwapStream(
         self, request_iterator: AsyncIterator[bridge_pb2.SwapStreamRequest], context: _Context
@@ -205,6 +200,15 @@ class BridgeService(bridge_pb2_grpc.BridgeServicer):
         """Do what Cancel does."""
         command = Withdraw(read_cancel(request.cancel, chain=self._chain))
         return _answer(await self._coordinator.ask(command), bridge_pb2.CancelResponse)
+
+    async def explain(self, request: bridge_pb2.ExplainSwapRequest) -> bridge_pb2.ExplainSwapResponse:
+        """Do what ExplainSwap does."""
+        view = await self._swap(request.swap_id)
+        events = await self._views.events(read_swap_id(request.swap_id))
+        book = self._coordinator.book
+        live = book.live.get(read_swap_id(request.swap_id))
+        waits = waiting_for(view, live, book.heights, self._asked)
+        return bridge_pb2.ExplainSwapResponse(swap=view, events=events, waiting_for=waits)
 
     async def _swap(self, encoded_id: bytes) -> bridge_pb2.Swap:
         swap_id = read_swap_id(encoded_id)

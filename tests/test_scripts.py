@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,29 @@ def test_setup_starts_over_after_one_that_was_killed(checkout: Path) -> None:
     done = run("deploy/setup", cwd=checkout, PYTHON="no-such-python")
     assert "did not finish; starting over" in done.stderr
     assert not (checkout / ".venv" / "half-installed").exists()
+
+
+def test_ctrl_c_ends_setup_without_words_of_pythons_own(checkout: Path) -> None:
+    setup = subprocess.Popen(
+        ["deploy/setup"],
+        cwd=checkout,
+        env=os.environ | {"PYTHON": sys.executable},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with setup:
+        assert setup.stderr is not None
+        assert "making .venv" in setup.stderr.readline()
+        deadline_s = time.monotonic() + 60
+        while not (checkout / ".venv" / "pyvenv.cfg").exists():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
+        # As a terminal does: every process of the group gets it.
+        os.killpg(setup.pid, signal.SIGINT)
+        said = setup.stderr.read()
+    assert setup.returncode == 130
+    assert said == "setup: stopped; the same command starts over\n"
 
 
 def run_planted(folder: Path, source: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ something is set here.
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Final, TypeVar
@@ -227,13 +228,24 @@ def _is_loopback(host: str) -> bool:
 def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
     address = _join(settings.host, settings.port)
     try:
+        _try_to_bind(settings.host, settings.port)
         if settings.tls is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, server_credentials(settings.tls))
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         raise AddressUnavailable(
             f"{address} cannot be bound; stop the process that has it, or set another port (0: any free one)"
         ) from error
+
+
+def _try_to_bind(host: str, port: int) -> None:
+    """Bind as gRPC will, and let go. Raises OSError: gRPC's complaint is a line of C++ on stderr."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
 
 
 def _join(host: str, port: int) -> str:

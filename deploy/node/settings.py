@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -69,6 +69,10 @@ def _parse_variable(kind: type[msgspec.Struct], name: str, field_path: list[str]
     try:
         return msgspec.convert(text, wanted, strict=False, dec_hook=_decode_paths_below(Path.cwd()))
     except msgspec.ValidationError as error:
+        if get_origin(wanted) is Literal:
+            raise SettingsInvalid(
+                f"{name}: {error}; allowed are: {', '.join(map(str, get_args(wanted)))}"
+            ) from None
         try:
             return tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -133,6 +137,8 @@ def _explain(kind: type[msgspec.Struct], message: str, path: Path | None, origin
     advice = "correct it there"
     if path is None and not origins.get(field_path):
         advice = "name a settings file with --config FILE.toml, or set it by a variable"
+    if complaint.startswith("Invalid enum value"):
+        advice = f"allowed are: {', '.join(_allowed_at(kind, field_path))}"
     unknown = _UNKNOWN_FIELD.search(complaint)
     if unknown is not None:
         advice = _suggest(unknown["name"], _fields_at(kind, field_path))
@@ -141,12 +147,23 @@ def _explain(kind: type[msgspec.Struct], message: str, path: Path | None, origin
 
 
 def _fields_at(kind: object, field_path: str) -> list[str]:
+    found = _declared_at(kind, field_path)
+    return [field.name for struct in _structs(found) for field in msgspec.structs.fields(struct)]
+
+
+def _allowed_at(kind: object, field_path: str) -> list[str]:
+    """Return the values that a field of a Literal type may have."""
+    return [str(value) for value in get_args(_declared_at(kind, field_path))]
+
+
+def _declared_at(kind: object, field_path: str) -> object:
+    """Return the type of the field at a path; None if there is none."""
     for part in filter(None, field_path.split(".")):
         types = {
             field.name: field.type for struct in _structs(kind) for field in msgspec.structs.fields(struct)
         }
         kind = types.get(part)
-    return [field.name for struct in _structs(kind) for field in msgspec.structs.fields(struct)]
+    return kind
 
 
 def _suggest(name: str, known: list[str]) -> str:

@@ -37,7 +37,7 @@ class Told:
 
 
 async def lockstep_rollup(net: Network, *arguments: str, json_wanted: bool = True) -> Told:
-    """Run `lockstep rollup ...` against the network, as a person would; of what is given twice the last counts."""
+    """Run `lockstep rollup ...` against the network, as a person would. The last of two values counts."""
     return await lockstep(
         *("rollup", arguments[0]),
         *("--genesis", str(net.folder / "genesis.json")),

@@ -60,6 +60,7 @@ async def test_a_port_in_use_is_named_and_nothing_else_is_said(tmp_path: Path) -
     assert done.returncode == 6
     assert f"127.0.0.1:{network.ports['beta-0']} cannot be bound; stop the process that has it" in done.stderr
     assert "never awaited" not in done.stderr
+    assert ".cc:" not in done.stderr, "nothing of what gRPC says of it in its own way"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Settings: file and environment, and errors that say where, what was expected and what to do."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     careful: bool = True
     limits: Limits = Limits()
     extra: Limits | None = None
+    color: Literal["red", "green"] = "red"
 
 
 TEXT = """
@@ -39,6 +40,14 @@ def load(path: Path, text: str = TEXT, **environ: str) -> Sample:
     file = path / "sample.toml"
     file.write_text(text)
     return load_settings(Sample, file, {"PATH": "/bin", **environ})
+
+
+def test_a_value_that_is_none_of_those_allowed_is_told_with_them(tmp_path: Path) -> None:
+    allowed = r"Invalid enum value 'blue'; allowed are: red, green$"
+    with pytest.raises(SettingsInvalid, match=rf"sample\.toml: color: {allowed}"):
+        load(tmp_path, TEXT.replace("port", 'color = "blue"\nport'))
+    with pytest.raises(SettingsInvalid, match=rf"^LOCKSTEP_COLOR: {allowed}"):
+        load(tmp_path, LOCKSTEP_COLOR="blue")
 
 
 def test_file_alone(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ class Market:
 
     def __init__(self, net: Network, stack: AsyncExitStack) -> None:
         self.net = net
-        self.traders = {trader.account: trader for trader in (Trader(each, net.genesis) for each in TRADERS)}
-        self.ann, self.bob, self.carl = self.traders.values()
+        self.ann, self.bob, self.carl = ring = [Trader(each, net.genesis) for each in TRADERS]
+        self.traders: dict[bytes, Trader] = {trader.account: trader for trader in ring}
         self._stack = stack
         self._salts = 0
 
@@ -74,7 +74,7 @@ class Market:
     ) -> bytes:
         """Return Ann's terms of now: with the next trader of the ring on each rollup."""
         self._salts += 1
-        ring = list(self.traders)[: max(2, min(3, len(names)))]
+        ring = [trader.account for trader in (self.ann, self.bob, self.carl)][: len(names)]
         legs = [
             transfer_leg(
                 rollup=name,
@@ -104,8 +104,7 @@ class Market:
         swap_id = swap_id_of(terms_bytes)
         await client.propose(terms_bytes, idempotency_key=swap_id, reveal_policy=policy, preimage=preimage)
         for place, leg in enumerate(decode_terms(terms_bytes).legs):
-            sender = next(each for account, each in self.traders.items() if account == leg.sender)
-            await client.accept(swap_id, place, sender.sign_lock(terms_bytes, place))
+            await client.accept(swap_id, place, self.traders[leg.sender].sign_lock(terms_bytes, place))
         return swap_id
 
     async def commit(self, client: BridgeClient, terms_bytes: bytes) -> SwapId:

@@ -9,7 +9,7 @@ writer answers for bundles that it knows already, and goes on with 4. the window
 is a rule that they depend on.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
 
 from lockstep import limits
@@ -52,6 +52,30 @@ def admit(chain: ChainId, bundle: Bundle, open_to: Set[Namespace]) -> AdmittedBu
         _verify(bundle, open_to)
     hashes = tuple([transaction_hash(namespace, payload) for namespace, payload in transactions])
     return AdmittedBundle(bundle_id(chain, valid_until_ms, hashes), transactions, hashes, valid_until_ms)
+
+
+def admit_at_once(
+    chain: ChainId, bundles: Sequence[Bundle], open_to: Set[Namespace]
+) -> list[AdmittedBundle] | None:
+    """Return what `admit` returns for each, if each is one transaction for a rollup and passes; else None."""
+    transactions = [each.transactions[0] for each in bundles if len(each.transactions) == 1]
+    if not bundles or len(transactions) < len(bundles):
+        return None
+    namespaces = {namespace for namespace, _ in transactions}
+    payloads_bytes = [len(payload) for _, payload in transactions]
+    windows_ms = [each.valid_until_ms for each in bundles]
+    if (
+        not namespaces <= open_to
+        or not namespaces.isdisjoint(SYSTEM_NAMESPACES)
+        or not 0 < min(payloads_bytes) <= max(payloads_bytes) <= limits.PAYLOAD_BYTES_MAX
+        or not 0 < min(windows_ms) <= max(windows_ms) < 2**63
+    ):
+        return None
+    hashes = [(transaction_hash(namespace, payload),) for namespace, payload in transactions]
+    return [
+        AdmittedBundle(bundle_id(chain, valid_until_ms, hashed), bundle.transactions, hashed, valid_until_ms)
+        for bundle, hashed, valid_until_ms in zip(bundles, hashes, windows_ms, strict=True)
+    ]
 
 
 def _is_plain(bundle: Bundle, open_to: Set[Namespace]) -> bool:

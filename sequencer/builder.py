@@ -53,8 +53,8 @@ NO_FOOTPRINT: Final = Footprint(0, 0)
 """What a bundle has for a namespace that it does not touch."""
 
 
-class Footprints(msgspec.Struct, frozen=True):
-    """What a bundle takes of a block."""
+class Footprints(msgspec.Struct, frozen=True, eq=False):
+    """What a bundle takes of a block; bundles that are alike may share one."""
 
     by_namespace: Mapping[Namespace, Footprint]
     """What it has for each namespace that it touches."""
@@ -69,7 +69,7 @@ def footprints_of(bundle: AdmittedBundle) -> Footprints:
     transactions = bundle.transactions
     if len(transactions) == 1:
         namespace, payload = transactions[0]
-        return _footprints_of_one(namespace, len(payload))
+        return footprints_of_one(namespace, len(payload))
     footprints: dict[Namespace, Footprint] = {}
     for namespace, payload in transactions:
         footprint = Footprint(1, len(payload))
@@ -78,8 +78,8 @@ def footprints_of(bundle: AdmittedBundle) -> Footprints:
 
 
 @lru_cache(maxsize=4_096)
-def _footprints_of_one(namespace: Namespace, payload_bytes: int) -> Footprints:
-    """Return those of a bundle of one transaction: many are alike."""
+def footprints_of_one(namespace: Namespace, payload_bytes: int) -> Footprints:
+    """Return what a bundle of one transaction takes."""
     return _total({namespace: Footprint(1, payload_bytes)})
 
 

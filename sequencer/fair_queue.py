@@ -42,6 +42,11 @@ def charge_of(footprint: Footprint) -> int:
     return max(footprint.entry_bytes, footprint.transactions * _TRANSACTION_BYTES_MIN)
 
 
+def charge_of_one(entry_bytes: int) -> int:
+    """Return how much of a block a bundle of one transaction takes."""
+    return entry_bytes if entry_bytes > _TRANSACTION_BYTES_MIN else _TRANSACTION_BYTES_MIN
+
+
 class FairQueue(Generic[Item]):
     """What waits, and the turns."""
 
@@ -78,21 +83,22 @@ class FairQueue(Generic[Item]):
         self._count += 1
         return tag
 
-    def push_alone(self, namespace: Namespace, items: Iterable[tuple[Item, Footprints]]) -> None:
-        """Add bundles that touch one namespace, as if each were pushed."""
+    def push_alone(self, namespace: Namespace, items: Iterable[Item], charges: Iterable[int]) -> None:
+        """Add bundles that touch one namespace and are charged so much, as if each were pushed."""
         weight = self._weights.get(namespace, 1)
-        start = max(self._finishes.get(namespace, 0), self._now)
         lane = self._lanes[namespace]
         is_idle = not lane
-        for item, footprints in items:
-            lane.append((start, self._pushed, item))
-            self._pushed += 1
-            start += charge_of(footprints.by_namespace[namespace]) * WEIGHT_MAX // weight
-            self._count += 1
-        self._finishes[namespace] = start
+        tag, number = max(self._finishes.get(namespace, 0), self._now), self._pushed
+        for item, charge in zip(items, charges, strict=True):
+            lane.append((tag, number, item))
+            tag += charge * WEIGHT_MAX // weight
+            number += 1
+        self._finishes[namespace] = tag
+        self._count += number - self._pushed
+        self._pushed = number
         if is_idle and lane:
-            tag, number, _ = lane[0]
-            heappush(self._heads, (tag, number, lane))
+            first_tag, first_number, _ = lane[0]
+            heappush(self._heads, (first_tag, first_number, lane))
 
     def first(self) -> Item:
         """Return the bundle whose turn it is; IndexError if there is none."""

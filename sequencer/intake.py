@@ -5,14 +5,14 @@ its receipt if it was ordered in time.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import partial
 
 from lockstep.block import AdmittedBundle
 from lockstep.errors import Expired, LockstepError, ShuttingDown
 from lockstep.order import Bundle, Placement
 from lockstep.types import ChainId
-from sequencer.admission import admit
+from sequencer.admission import admit, admit_at_once
 from sequencer.answers import Answer, Asker
 from sequencer.chain import ChainState
 from sequencer.engine import OrderingEngine
@@ -38,23 +38,16 @@ class Intake:
         self._accept(admit(self._chain_id, bundle, self._chain.namespaces), answer, 0)
         return answer.place
 
-    def accept_all(self, bundles: Iterable[tuple[int, Bundle]], asker: Asker) -> None:
-        """Accept bundles, of whose outcomes `asker` is told under their numbers; raises nothing."""
-        numbers: list[int] = []
-        admitted: list[AdmittedBundle] = []
-        for number, bundle in bundles:
+    def accept_all(self, numbers: Sequence[int], bundles: Sequence[Bundle], asker: Asker) -> None:
+        """Accept bundles, of whose outcomes `asker` is told under `numbers`."""
+        admitted = admit_at_once(self._chain_id, bundles, self._chain.namespaces)
+        if admitted is not None and self._writer.accept_at_once(numbers, admitted, asker):
+            return
+        for number, bundle in zip(numbers, bundles, strict=True):
             try:
-                admitted.append(admit(self._chain_id, bundle, self._chain.namespaces))
+                self._accept(admit(self._chain_id, bundle, self._chain.namespaces), asker, number)
             except LockstepError as error:
                 asker.tell(number, error)
-            else:
-                numbers.append(number)
-        if admitted and not self._writer.accept_at_once(numbers, admitted, asker):
-            for number, each in zip(numbers, admitted, strict=True):
-                try:
-                    self._accept(each, asker, number)
-                except LockstepError as error:
-                    asker.tell(number, error)
 
     def _accept(self, bundle: AdmittedBundle, asker: Asker, number: int) -> None:
         """Accept a bundle, of whose outcome `asker` is told. Raises as `Writer.accept`, but for Expired."""

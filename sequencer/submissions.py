@@ -7,7 +7,7 @@ ends it, after what was read before it is answered.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from lockstep.errors import Internal, LockstepError, Malformed, ShuttingDown
@@ -36,7 +36,7 @@ class Submissions:
 
     def __init__(
         self,
-        accept_all: Callable[[Iterable[tuple[int, Bundle]], Asker], None],
+        accept_all: Callable[[Sequence[int], Sequence[Bundle], Asker], None],
         header_of: Callable[[Height], Awaitable[ProvenHeader]],
         *,
         in_flight_max: int = IN_FLIGHT_MAX,
@@ -87,14 +87,14 @@ class Submissions:
             if not 1 <= count <= SUBMISSIONS_MAX:
                 reason = f"has {count}, allowed are 1 to {SUBMISSIONS_MAX}"
                 raise Malformed(what="submission message", field="submissions", reason=reason)
-            bundles = read_submissions(request)
+            numbers, bundles = read_submissions(request)
             while bundles:
                 free = self._in_flight_max - self._in_flight
                 if free:
-                    self._accept_all(bundles[:free], self)
+                    self._accept_all(numbers[:free], bundles[:free], self)
                     # After a defect they are not: nobody would wait for them but the end of the stream.
                     self._in_flight += len(bundles[:free])
-                    bundles = bundles[free:]
+                    numbers, bundles = numbers[free:], bundles[free:]
                 else:
                     self._answered.clear()
                     await self._answered.wait()

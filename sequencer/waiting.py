@@ -8,7 +8,7 @@ is accepted beyond the bounds, and whatever is refused has left no trace; no nam
 may have no more waiting there than is still free; a bundle stays under way until it is settled.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -22,8 +22,8 @@ from lockstep.order import ENTRY_PREFIX_BYTES
 from lockstep.register import Register
 from lockstep.registry import Registry
 from lockstep.types import SYSTEM_NAMESPACES, BundleId, Namespace, SwapId
-from sequencer.builder import Footprint, Footprints, Room, footprints_of
-from sequencer.fair_queue import FairQueue
+from sequencer.builder import Footprint, Footprints, Room, footprints_of, footprints_of_one
+from sequencer.fair_queue import FairQueue, charge_of_one
 from sequencer.judgement import NOTHING, Claim, Judge, Judgement
 from sequencer.quotas import Quotas
 
@@ -134,8 +134,9 @@ class WaitingRoom:
         for bundle in bundles:
             if len(bundle.transactions) != 1:
                 return False
-            namespace = bundle.transactions[0].namespace
-            candidates[namespace].append(Candidate(bundle, NOTHING, footprints_of(bundle)))
+            namespace, payload = bundle.transactions[0]
+            footprints = footprints_of_one(namespace, len(payload))
+            candidates[namespace].append(Candidate(bundle, NOTHING, footprints))
         totals = {namespace: _total(each) for namespace, each in candidates.items()}
         if (
             not SYSTEM_NAMESPACES.isdisjoint(totals)
@@ -144,7 +145,9 @@ class WaitingRoom:
         ):
             return False
         for namespace, total in totals.items():
-            self._fair.push_alone(namespace, [(each, each.footprints) for each in candidates[namespace]])
+            waiting = candidates[namespace]
+            charges = [charge_of_one(each.footprints.entry_bytes) for each in waiting]
+            self._fair.push_alone(namespace, waiting, charges)
             self._fair_bytes += total.entry_bytes
             self._waiting[namespace].bundles += total.transactions
             self._waiting[namespace].size_bytes += total.entry_bytes
@@ -213,15 +216,15 @@ class WaitingRoom:
                 break
             self._decisions_bytes -= self._decisions.popleft().size_bytes
             (expired if is_late else chosen).append(candidate.bundle)
-        fair = self._fair
-        while len(fair):
-            candidate = fair.first()
+        taken: list[Candidate] = []
+        while len(self._fair):
+            candidate = self._fair.first()
             is_late = candidate.bundle.valid_until_ms <= time_ms
             if not is_late and not room.take(candidate.footprints):
                 break
-            fair.pop()
-            self._left_fair(candidate.footprints)
+            taken.append(self._fair.pop())
             (expired if is_late else chosen).append(candidate.bundle)
+        self._left_fair(taken)
         self.settle(expired)
         return chosen, expired
 
@@ -243,18 +246,21 @@ class WaitingRoom:
         bundles = [each.bundle for each in self._decisions]
         self._decisions.clear()
         self._decisions_bytes = 0
-        for candidate in self._fair.clear():
-            self._left_fair(candidate.footprints)
-            bundles.append(candidate.bundle)
+        waiting = self._fair.clear()
+        self._left_fair(waiting)
+        bundles += [each.bundle for each in waiting]
         self.settle(bundles)
         return bundles
 
-    def _left_fair(self, footprints: Footprints) -> None:
-        self._fair_bytes -= footprints.entry_bytes
-        for namespace in footprints.by_namespace:
-            waiting = self._waiting[namespace]
-            waiting.bundles -= 1
-            waiting.size_bytes -= footprints.entry_bytes
+    def _left_fair(self, candidates: Iterable[Candidate]) -> None:
+        # Most are alike.
+        for footprints, count in Counter([each.footprints for each in candidates]).items():
+            size_bytes = count * footprints.entry_bytes
+            self._fair_bytes -= size_bytes
+            for namespace in footprints.by_namespace:
+                waiting = self._waiting[namespace]
+                waiting.bundles -= count
+                waiting.size_bytes -= size_bytes
 
 
 def _total(candidates: Sequence[Candidate]) -> Footprint:

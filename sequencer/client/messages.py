@@ -31,9 +31,10 @@ def read_bundle(message: common_pb2.Bundle) -> Bundle:
     return Bundle(tuple(transactions), message.valid_until_ms)
 
 
-def read_submissions(message: sequencer_pb2.SubmitStreamRequest) -> list[tuple[int, Bundle]]:
-    """Return the bundles of a message with their correlation ids; no shape is checked."""
-    return [(each.correlation_id, read_bundle(each.bundle)) for each in message.submissions]
+def read_submissions(message: sequencer_pb2.SubmitStreamRequest) -> tuple[list[int], list[Bundle]]:
+    """Return the correlation ids and the bundles of a message; no shape is checked."""
+    submissions = list(message.submissions)
+    return [each.correlation_id for each in submissions], [read_bundle(each.bundle) for each in submissions]
 
 
 def header_message(header: ProvenHeader) -> common_pb2.SignedHeader:

@@ -117,7 +117,7 @@ def test_several_of_one_namespace_are_pushed_as_one_after_another(
         if step is not None:
             name, sizes = step
             bundles = [bundle(100 * number + place, {name: size}) for place, size in enumerate(sizes)]
-            queue.push_alone(name, [(each, footprints_of(each)) for each in bundles])
+            queue.push_alone(name, bundles, [charged(each)[name] for each in bundles])
             for each in bundles:
                 push(other, each)
             mixed = bundle(100 * number + 99, {A: 5, C: 5})

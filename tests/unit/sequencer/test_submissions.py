@@ -1,7 +1,7 @@
 """A submission stream without a network: outcomes in any order, headers once, bounds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -31,8 +31,8 @@ class Rig:
         submissions = Submissions(self.accept_all, self.header, in_flight_max=in_flight_max)
         self.responses = submissions.answer(self.read(), self.stopping)
 
-    def accept_all(self, bundles: Iterable[tuple[int, Bundle]], asker: Asker) -> None:
-        for number, sent in bundles:
+    def accept_all(self, numbers: Sequence[int], bundles: Sequence[Bundle], asker: Asker) -> None:
+        for number, sent in zip(numbers, bundles, strict=True):
             if isinstance(self.refusal, LockstepError):
                 asker.tell(number, self.refusal)
             elif self.refusal is not None:

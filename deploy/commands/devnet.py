@@ -23,6 +23,7 @@ from deploy.commands.devnet_showing import (
     show_status,
 )
 from deploy.commands.frame import (
+    EXIT_UNKNOWN,
     Command,
     CommandFailed,
     Options,
@@ -33,16 +34,20 @@ from deploy.commands.frame import (
     run,
 )
 from deploy.commands.parameters import DURATION
-from deploy.devnet.control import Answer, NoAnswer, NotRunning, ProcessReport, Request, ask
+from deploy.devnet.control import ANSWER_MS_MAX, Answer, NoAnswer, NotRunning, ProcessReport, Request, ask
 from deploy.devnet.keeper import Event, State
 from deploy.devnet.launcher import DevnetFailed, Say
 from deploy.devnet.logs import LogLine, LogReader
 from deploy.devnet.network import PROCESS_NAMES, Network, create_network, is_network, open_network
 from deploy.devnet.positions import positions
 from deploy.devnet.session import run_session
+from deploy.lazy_group import LazyGroup
 from deploy.node.failures import SettingsInvalid
 
 _POLL_S: Final = 0.05
+
+STATUS_MS_MAX: Final = 3_000
+"""How long a launcher may take to say how things stand, for which it waits for nobody."""
 
 _folder_option = click.option(
     "--folder",
@@ -56,7 +61,7 @@ _names_argument = click.argument(
 )
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def devnet() -> None:
     """A network on this machine, for development.
 
@@ -115,10 +120,7 @@ def status(options: Options, folder: Path) -> None:
 
     async def work() -> None:
         network = _open(folder)
-        try:
-            answer = ask(network.folder, Request("status"))
-        except NotRunning:
-            answer = None
+        answer = _ask(network, Request("status"), timeout_ms=STATUS_MS_MAX)
         reports = _stopped() if answer is None else answer.processes
         running = [report.name for report in reports if report.state == State.RUNNING]
         found = await positions(network, running)
@@ -139,12 +141,8 @@ def down(options: Options, folder: Path) -> None:
 
     async def work() -> None:
         network = _open(folder)
-        was_running = True
-        try:
-            with progress("stopping"):
-                ask(network.folder, Request("down"))
-        except NotRunning:
-            was_running = False
+        with progress("stopping"):
+            was_running = _ask(network, Request("down")) is not None
         if options.is_json:
             print_json({"ok": True, "was_running": was_running, "folder": str(network.folder)})
         elif was_running:
@@ -275,11 +273,8 @@ def _started(network: Network, answer: Answer) -> dict[str, Any]:
 
 async def _start_detached(network: Network) -> Answer:
     """Start a launcher that outlives this process, and return what it says when all processes run."""
-    try:
-        running = ask(network.folder, Request("status"))
-    except NotRunning:
-        pass
-    else:
+    running = _ask(network, Request("status"), timeout_ms=STATUS_MS_MAX)
+    if running is not None:
         raise CommandFailed(
             f"the devnet in {network.folder} runs already (launcher: process {running.launcher})",
             advice="`lockstep devnet status` shows it, `lockstep devnet down` stops it",
@@ -288,10 +283,7 @@ async def _start_detached(network: Network) -> Answer:
     log = network.log_file("launcher")
     launcher = _spawn(network, log)
     while True:
-        try:
-            answer = ask(network.folder, Request("ready"))
-        except NotRunning:
-            answer = None
+        answer = _ask(network, Request("ready"))
         if answer is not None and answer.launcher == launcher.pid:
             return answer
         if launcher.poll() is not None:
@@ -327,7 +319,13 @@ def _act(options: Options, folder: Path, request: Request) -> NoReturn:
     async def work() -> None:
         network = _open(folder)
         with progress(f"{request.do} {', '.join(request.names)}"):
-            answer = _ask_running(network, request)
+            answer = _ask(network, request)
+        if answer is None:
+            raise CommandFailed(
+                f"no devnet runs in {network.folder}",
+                advice="`lockstep devnet up` starts it",
+                code="NOT_RUNNING",
+            )
         if answer.refusal:
             raise CommandFailed(answer.refusal, code="NOT_NOW")
         reports = [report for report in answer.processes if report.name in request.names]
@@ -339,15 +337,25 @@ def _act(options: Options, folder: Path, request: Request) -> NoReturn:
     run(options, work)
 
 
-def _ask_running(network: Network, request: Request) -> Answer:
+def _ask(network: Network, request: Request, *, timeout_ms: int = ANSWER_MS_MAX) -> Answer | None:
+    """Return what the launcher answers; None if there is none. Raises CommandFailed."""
     try:
-        return ask(network.folder, request)
-    except NotRunning as failure:
-        raise CommandFailed(
-            str(failure), advice="`lockstep devnet up` starts it", code="NOT_RUNNING"
-        ) from failure
+        return ask(network.folder, request, timeout_ms=timeout_ms)
+    except NotRunning:
+        return None
     except NoAnswer as failure:
-        raise CommandFailed(str(failure), code="NO_ANSWER", exit_code=3) from failure
+        raise CommandFailed(
+            str(failure),
+            advice="if it is suspended (Ctrl-Z), `fg` continues it",
+            code="NO_ANSWER",
+            exit_code=EXIT_UNKNOWN,
+        ) from failure
+    except OSError as error:
+        raise CommandFailed(
+            f"the launcher of {network.folder} cannot be reached: {error.strerror}",
+            advice="only who started a devnet may command it",
+            code="NO_ACCESS",
+        ) from error
 
 
 def _stopped() -> tuple[ProcessReport, ...]:

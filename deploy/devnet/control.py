@@ -160,7 +160,7 @@ class ControlServer:
 def ask(folder: Path, request: Request, *, timeout_ms: int = ANSWER_MS_MAX) -> Answer:
     """Ask the launcher of a devnet, and wait for its answer; after `down`, until it is gone.
 
-    Blocks. Raises NotRunning, NoAnswer, OSError if the folder may not be used.
+    Blocks. Raises NotRunning, NoAnswer, OSError if the socket may not be used.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout_ms / 1_000)
@@ -174,10 +174,7 @@ def ask(folder: Path, request: Request, *, timeout_ms: int = ANSWER_MS_MAX) -> A
                 if request.do == "down":
                     answers.read()
         except TimeoutError:
-            raise NoAnswer(
-                f"the launcher of {folder} does not answer within {timeout_ms} ms; if it is suspended "
-                "(Ctrl-Z), `fg` continues it"
-            ) from None
+            raise NoAnswer(f"the launcher of {folder} does not answer within {timeout_ms} ms") from None
         except (FileNotFoundError, NotADirectoryError, ConnectionError):
             raise NotRunning(f"no devnet runs in {folder}") from None
     if not line:

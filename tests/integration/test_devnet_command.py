@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import pty
+import select
 import signal
 import stat
 import subprocess
@@ -166,6 +168,53 @@ def test_a_second_up_says_that_it_runs_and_what_to_do(shell: Shell) -> None:
         assert f"runs already (launcher: process {launcher})" in done.stderr
         assert "`lockstep devnet down` stops it" in done.stderr
     assert {each["state"] for each in shell.processes().values()} == {"running"}
+
+
+def test_a_launcher_that_is_suspended_is_told_from_one_that_is_gone(shell: Shell) -> None:
+    launcher = shell.json("status")["launcher"]
+    os.kill(launcher, signal.SIGSTOP)
+    try:
+        failed = shell.json("status", exit_code=3)
+        assert (failed["code"], "`fg`" in failed["advice"]) == ("NO_ANSWER", True)
+    finally:
+        os.kill(launcher, signal.SIGCONT)
+    assert shell.json("status")["launcher"] == launcher
+
+
+def read_until(terminal: int, text: bytes, shown: bytes) -> bytes:
+    """Add to `shown` what comes, until `text` has come."""
+    while text not in shown:
+        readable, _, _ = select.select([terminal], [], [], 60)
+        assert readable, shown
+        shown += os.read(terminal, 65_536)
+    return shown
+
+
+def test_a_terminal_is_left_alone_while_nothing_happens(tmp_path: Path) -> None:
+    """A line that spins would write for ever; what is written last is what a person is to read."""
+    ours, its = pty.openpty()
+    command = (
+        sys.executable,
+        "-P",
+        "-m",
+        "deploy.cli",
+        "devnet",
+        "up",
+        "--folder",
+        str(tmp_path / "network"),
+    )
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True) as launcher:
+        try:
+            shown = read_until(ours, b"continues it.\r\n", b"")
+            Shell(tmp_path / "network").json("pause", "beta-1")
+            shown = read_until(ours, b"beta-1 is paused\r\n", shown)
+            assert shown.partition(b"continues it.\r\n")[2] == b"beta-1 is paused\r\n"
+            launcher.send_signal(signal.SIGINT)
+            assert launcher.wait(60) == 0
+        finally:
+            launcher.kill()
+            os.close(its)
+            os.close(ours)
 
 
 def test_the_socket_is_its_owners_alone(shell: Shell) -> None:

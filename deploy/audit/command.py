@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from deploy.audit.checkers import Audit
-from deploy.audit.following import GRACE_MS, Follower, Target
+from deploy.audit.following import GRACE_MS, Follower, Target, following
 from deploy.audit.invariants import Invariant, Violated
 from deploy.audit.report import Summary, summary_of, write_report
 from deploy.commands.frame import (
@@ -89,9 +89,8 @@ def audit(
         checks = Audit(options.genesis, network.rollups)
         for placement in () if acknowledged is None else read_acknowledged(acknowledged):
             checks.acknowledged(placement)
-        return await _audit(
-            Follower(target, checks, grace_ms=grace_ms), options, follow, until_height, report
-        )
+        async with following(target, checks, grace_ms=grace_ms) as follower:
+            return await _audit(follower, options, follow, until_height, report)
 
     run(options, work)
 
@@ -109,16 +108,15 @@ async def _audit(
     def summary() -> Summary:
         return summary_of(follower, time.monotonic() - started_s)
 
-    async with follower:
-        to_head = until_height is None and not follow
-        with progress("waiting for the first block") as say:
-            telling = asyncio.create_task(_tell(summary, say, is_json=options.is_json and follow))
-            try:
-                await _until_stopped(follower.run(until_height, to_head=to_head))
-            except Violated as violated:
-                found = violated
-            finally:
-                telling.cancel()
+    to_head = until_height is None and not follow
+    with progress("waiting for the first block") as say:
+        telling = asyncio.create_task(_tell(summary, say, is_json=options.is_json and follow))
+        try:
+            await _until_stopped(follower.run(until_height, to_head=to_head))
+        except Violated as violated:
+            found = violated
+        finally:
+            telling.cancel()
     if found is None:
         _show(summary(), options, is_line=follow)
         return EXIT_DONE

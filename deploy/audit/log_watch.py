@@ -5,13 +5,14 @@ what does not verify, is a violation.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
-from bridge.settlement.client import SettlementClient
 from deploy.audit.invariants import Invariant
 from deploy.audit.settlement import THE_LOG
 from deploy.audit.watching import PAUSE_S, Watch, is_own_finding, violated_by
+from lockstep.checkpoint import Checkpoint
 from lockstep.errors import BadSignature, LockstepError
 
 ATTEMPTS_MAX: Final = 3
@@ -21,10 +22,20 @@ POLL_S: Final = 2.0
 """How often the log is asked for its checkpoint."""
 
 
+class Log(Protocol):
+    """What of the settlement log's client is needed here."""
+
+    def entries(self, from_index: int = 0) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Yield every entry from an index on, verified, for ever."""
+
+    async def checkpoint(self) -> Checkpoint:
+        """Return the newest checkpoint, which extends all that were seen."""
+
+
 class LogWatch:
     """Compares the settlement log with the order."""
 
-    def __init__(self, watch: Watch, client: SettlementClient) -> None:
+    def __init__(self, watch: Watch, client: Log) -> None:
         self._watch = watch
         self._client = client
         self.away = ""
@@ -63,12 +74,13 @@ class LogWatch:
         while True:
             try:
                 checkpoint = await self._client.checkpoint()
-                self.size, self.away, failures = checkpoint.size, "", 0
-                await self._watch.advanced()
             except LockstepError as error:
                 failures += 1
                 await self._consider(error, failures)
-            await asyncio.sleep(POLL_S)
+            else:
+                self.size, self.away, failures = checkpoint.size, "", 0
+                await self._watch.advanced()
+                await asyncio.sleep(POLL_S)
 
     async def _consider(self, error: LockstepError, failures: int) -> None:
         """Wait if an error may pass. Raises `Violated` if it shows that the log lies."""

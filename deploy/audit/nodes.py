@@ -6,7 +6,7 @@ that says something else than the order makes is one, and is asked for the keys 
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from deploy.audit.invariants import Difference, Invariant, Violated
 from deploy.audit.plain.rollup import Rollup, balance_key, locks_key
@@ -14,7 +14,7 @@ from deploy.audit.statements import told_of
 from deploy.audit.watching import PAUSE_S, Watch, is_own_finding, violated_by
 from lockstep.errors import LockstepError, Pruned
 from lockstep.header import header_hash
-from rollups.client import RollupClient
+from rollups.client import ProvenCommitment, ProvenState, RollupStatus
 
 AT_ONCE: Final = 16
 """Blocks that a node is asked about at a time."""
@@ -32,10 +32,23 @@ DIFFERENCES_S: Final = 20
 """How long that may take."""
 
 
+class Node(Protocol):
+    """What of a node's client is needed here."""
+
+    async def proven_commitment(self, height: int = 0) -> ProvenCommitment:
+        """Return what it has come to after a block."""
+
+    async def state(self, keys: Sequence[bytes], *, min_height: int = 0) -> ProvenState:
+        """Return values of its state."""
+
+    async def status(self) -> RollupStatus:
+        """Return where it stands."""
+
+
 class NodeWatch:
     """Compares one node with the order."""
 
-    def __init__(self, watch: Watch, client: RollupClient, rollup: str, address: str) -> None:
+    def __init__(self, watch: Watch, client: Node, rollup: str, address: str) -> None:
         self._watch = watch
         self._client = client
         self.rollup = rollup
@@ -75,6 +88,7 @@ class NodeWatch:
                 try:
                     self._watch.audit.told(self.source, told)
                 except Violated as violated:
+                    self._watch.found = violated
                     raise await self._explained(violated) from None
                 self.compared_height = height
         except Pruned:

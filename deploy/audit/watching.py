@@ -38,7 +38,9 @@ class Watch:
     head_height: int = 0
     """The newest block that the sequencer told of."""
     halt_height: int | None = None
-    """The order is not followed beyond this block for now."""
+    """The order is followed up to this block for now, whatever the last one to look at is."""
+    found: Violated | None = None
+    """What does not hold, while more is found out about it."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the one who makes the order halt."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -51,6 +53,11 @@ class Watch:
         """Answer whether the last block to look at was looked at."""
         return self.until_height is not None and self.audit.height >= self.until_height
 
+    def may_advance(self) -> bool:
+        """Answer whether the order is to be followed further now."""
+        limit = self.until_height if self.halt_height is None else self.halt_height
+        return limit is None or self.audit.height < limit
+
     async def advanced(self) -> None:
         """Wake everybody who waits: there is a new block, or another halt."""
         async with self._changed:
@@ -62,7 +69,7 @@ class Watch:
             await self._changed.wait_for(condition)
 
     async def halt(self, height: int | None) -> None:
-        """Let the order be followed up to a block and no further for now; None: as far as it goes."""
+        """Let the order be followed up to a block and no further for now; None: as far as is looked at."""
         self.halt_height = height
         await self.advanced()
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 
 from bridge.client import SwapPhase, SwapView
-from deploy.commands.connecting import Connections, ask_in_turn, connected
+from bridge.client.failover import Failover
+from deploy.commands.connecting import ATTEMPT_MS_MAX, Connections, connected
 from deploy.commands.frame import (
     EXIT_DONE,
     EXIT_UNKNOWN,
@@ -31,6 +32,7 @@ from deploy.commands.parameters import (
     find_asset,
     in_units,
 )
+from deploy.lazy_group import LazyGroup
 from lockstep.commitment import balance_key, open_locks_key
 from lockstep.errors import LockstepError
 from lockstep.terms import Leg
@@ -55,7 +57,7 @@ class Holding:
     """Why no node answered."""
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def account() -> None:
     """Show what accounts have on every rollup."""
 
@@ -128,12 +130,13 @@ async def _holding(network: Connections, rollup: str, account: PublicKey) -> Hol
     assets = [asset.id for asset in assets_of(network.genesis).get(RollupId(rollup), ())]
     keys = [balance_key(asset.encode("ascii"), account) for asset in assets]
     try:
-        nodes = await network.nodes(rollup)
+        nodes = Failover(await network.nodes(rollup))
         if not assets:
             # Registered after genesis, which therefore does not say what there is.
-            balances = await ask_in_turn(nodes, lambda node: node.balances(account))
+            balances = await nodes.ask(lambda node: node.balances(account, timeout_ms=ATTEMPT_MS_MAX))
             return Holding(RollupId(rollup), balances=balances)
-        state = await ask_in_turn(nodes, lambda node: node.state([*keys, open_locks_key(account)]))
+        wanted = [*keys, open_locks_key(account)]
+        state = await nodes.ask(lambda node: node.state(wanted, timeout_ms=ATTEMPT_MS_MAX))
     except LockstepError as error:
         if not error.retryable:
             raise
@@ -150,8 +153,8 @@ async def _holding(network: Connections, rollup: str, account: PublicKey) -> Hol
 async def _open_swaps(network: Connections, account: PublicKey) -> Sequence[SwapView]:
     """Return the open swaps of an account that the first coordinator knows of; none if none answers."""
     try:
-        page = await ask_in_turn(
-            await network.bridges(), lambda bridge: bridge.list(party=account, phases=_OPEN_PHASES)
+        page = await Failover(await network.bridges()).ask(
+            lambda bridge: bridge.list(party=account, phases=_OPEN_PHASES, timeout_ms=ATTEMPT_MS_MAX)
         )
     except LockstepError as error:
         if not error.retryable:

@@ -24,6 +24,7 @@ from deploy.commands.frame import (
 )
 from deploy.commands.parameters import account_names
 from deploy.commands.words import Words
+from deploy.lazy_group import LazyGroup
 from lockstep.block import VerifiedBlock
 from lockstep.errors import UnavailablePeer
 from lockstep.header import Tip, genesis_tip, header_hash, tip_of
@@ -52,7 +53,7 @@ class _Height(click.ParamType[Height | None]):
         return Height(int(text))
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def block() -> None:
     """Look at the order, block by block."""
 

@@ -5,14 +5,13 @@ one, and runs while others are down. On a chain whose sequencer or settlement lo
 genesis names, the order is followed from its start, by which every change of keys is proven.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 from bridge.client import BridgeClient
 from bridge.settlement.client import SettlementClient
-from deploy.commands.frame import EXIT_TYPED_WRONG, EXIT_UNKNOWN, CommandFailed, Options, progress
+from deploy.commands.frame import EXIT_TYPED_WRONG, CommandFailed, Options, progress
 from deploy.network_file import NetworkFile
 from deploy.node.client import ClientSettings
 from deploy.registry.following import ChainRegistry, following
@@ -31,12 +30,6 @@ PROBE_MS_MAX: Final = 1_000
 
 STALL_MS_MAX: Final = 15_000
 """How long a stream may tell nothing where something is known to be next."""
-
-ROUNDS_MAX: Final = 3
-"""How often all of them are asked before there is no answer."""
-
-_Client = TypeVar("_Client")
-_Answer = TypeVar("_Answer")
 
 
 class Connections:
@@ -153,36 +146,3 @@ async def connected(options: Options) -> AsyncIterator[Connections]:
     """Keep connections to the network of a command while the `async with` block lasts."""
     async with AsyncExitStack() as stack:
         yield Connections(options, stack)
-
-
-async def ask_in_turn(
-    clients: Sequence[_Client],
-    ask: Callable[[_Client], Awaitable[_Answer]],
-    *,
-    attempt_ms: int = ATTEMPT_MS_MAX,
-) -> _Answer:
-    """Ask one client after the other, some times round, until one answers.
-
-    One that does not answer within `attempt_ms` is left for the next; the only one is given all the time.
-    Raises the last error that may pass, or the first that will not.
-    """
-    if len(clients) == 1:
-        return await ask(clients[0])
-    failure: LockstepError | TimeoutError | None = None
-    for _ in range(ROUNDS_MAX):
-        for client in clients:
-            try:
-                async with asyncio.timeout(attempt_ms / 1_000):
-                    return await ask(client)
-            except TimeoutError as error:
-                failure = failure or error
-            except LockstepError as error:
-                if not error.retryable:
-                    raise
-                failure = error
-    assert failure is not None, "there is a client, and it failed"
-    if isinstance(failure, TimeoutError):
-        raise CommandFailed(
-            "no service answers", code="DEADLINE_EXCEEDED", exit_code=EXIT_UNKNOWN
-        ) from failure
-    raise failure

@@ -19,13 +19,14 @@ from deploy.commands.frame import (
     run,
 )
 from deploy.commands.parameters import ACCOUNT, key_names, key_path
+from deploy.lazy_group import LazyGroup
 from deploy.node.chain_files import load_key, save_new_key
 from deploy.node.failures import SettingsInvalid
 from lockstep.signing import SEED_BYTES
 from lockstep.types import PublicKey
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def keys() -> None:
     """Make keys, and name their accounts."""
 

@@ -28,6 +28,7 @@ from deploy.commands.frame import (
 from deploy.commands.parameters import account_names
 from deploy.commands.records import record_file
 from deploy.commands.words import Words
+from deploy.lazy_group import LazyGroup
 from deploy.node.datadir import write_atomically
 from deploy.node.failures import DataRefused
 from lockstep.checkpoint import Checkpoint, parse_checkpoint, parse_note
@@ -35,7 +36,7 @@ from lockstep.errors import Malformed, UnavailablePeer
 from lockstep.settlement_entries import Evidence, decode_settlement_entry
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def log() -> None:
     """Look at the settlement log, and verify all of it."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from bridge.client import Trader
-from deploy.commands.connecting import Connections, ask_in_turn
+from bridge.client.failover import Failover
+from deploy.commands.connecting import Connections
 from deploy.commands.frame import EXIT_UNKNOWN, REPEAT_ADVICE, CommandFailed, Say
 from deploy.commands.records import record_file
 from deploy.node.datadir import create_atomically
@@ -100,11 +101,9 @@ async def await_receipt(
     """
     transaction = payment.transaction
     say(f"waiting for rollup {transaction.rollup}")
-    nodes = await network.nodes(transaction.rollup)
+    nodes = Failover(await network.nodes(transaction.rollup))
     try:
-        return await ask_in_turn(
-            nodes, lambda node: node.receipt(transaction.id, wait_ms=wait_ms), attempt_ms=wait_ms + 5_000
-        )
+        return await nodes.ask(lambda node: node.receipt(transaction.id, wait_ms=wait_ms))
     except NotFound:
         raise CommandFailed(
             f"payment {transaction.id.hex()} is ordered; rollup {transaction.rollup} has not executed it yet",

@@ -23,6 +23,7 @@ from deploy.commands.frame import (
 )
 from deploy.commands.parameters import DURATION, find_asset, in_units
 from deploy.commands.swap_desk import at_counter, find_view
+from deploy.lazy_group import LazyGroup
 from deploy.node.chain_files import load_genesis
 from deploy.node.client import ClientSettings
 from deploy.node.datadir import write_atomically
@@ -41,7 +42,7 @@ _FILE_BYTES_MAX: Final = 256 * 1024 * 1024
 """What is larger is no receipt."""
 
 
-@click.group()
+@click.group(cls=LazyGroup)
 def receipt() -> None:
     """The proof of a swap, in a file that needs no network."""
 

@@ -6,6 +6,7 @@
 | `story` | what is done, in order |
 | `episode` | a swap: its steps, timed, told and checked |
 | `market` | how traders make a swap, as anybody's program would |
+| `proofs` | the swaps' receipts, fetched and verified |
 | `checks` | what is checked at the end |
 | `report` | what is shown and written |
 """

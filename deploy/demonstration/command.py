@@ -13,6 +13,7 @@ from rich.console import Console
 
 from deploy.demonstration.market import Market
 from deploy.demonstration.narrator import Narrator
+from deploy.demonstration.proofs import RECEIPTS, verify_receipts
 from deploy.demonstration.report import Report, save_json, show
 from deploy.demonstration.story import Story
 from deploy.devnet.audit import PromiseBroken
@@ -37,7 +38,7 @@ _EXPECTED = (DevnetFailed, LockstepError, ProcessFailure, PromiseBroken, Timeout
 @click.option(
     "--keep",
     is_flag=True,
-    help="Keep the folder with genesis, keys, data and logs, and say where. Also kept if something fails.",
+    help="Keep the folder with genesis, keys, data, logs and receipts, and say where. Also kept if it fails.",
 )
 def demo(json_file: Path | None, *, keep: bool) -> None:
     """Run six swaps between rollups, one around three of them, kill a rollup in the last, and check it all.
@@ -47,13 +48,13 @@ def demo(json_file: Path | None, *, keep: bool) -> None:
     minute.
 
     Exits with 0 only if every swap ended as it should and is anchored in the settlement log, value was
-    conserved, all sides of each swap ended the same way, and the killed rollup came back to the state of its
-    replica.
+    conserved, all sides of each swap ended the same way, the killed rollup came back to the state of its
+    replica, and every swap has a receipt that verifies offline.
 
     FILE is a JSON object: "ok" (what the exit code says), "error", "seconds", "chain_id", and the lists
     "transfers", "swaps" (number, name, swap_id, legs, outcome, reason, milliseconds of each step,
-    opened_height, decided_height, level, expected, moved) and "checks" (name, ok, detail). Amounts are
-    decimal texts of base units.
+    opened_height, decided_height, level, expected, moved, receipt) and "checks" (name, ok, detail).
+    Amounts are decimal texts of base units.
     """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {json_file} does not exist", param_hint="--json")
@@ -77,7 +78,7 @@ def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
         console.print()
         show(report, console)
         if report.ok:
-            _show_what_next(console)
+            _show_what_next(console, folder if keep else None)
         if json_file is not None:
             save_json(report, json_file)
     except KeyboardInterrupt:
@@ -85,13 +86,14 @@ def run_demo(console: Console, *, json_file: Path | None, keep: bool) -> bool:
         raise
     finally:
         if keep or not (report.ok or is_stopped):
-            console.print(f"Genesis, keys, data and logs are in {folder}", soft_wrap=True)
+            console.print(f"Genesis, keys, data, logs and receipts are in {folder}", soft_wrap=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return report.ok
 
 
-def _show_what_next(console: Console) -> None:
+def _show_what_next(console: Console, folder: Path | None) -> None:
+    """Print commands and guides; `folder` is the demo's if it is kept."""
     program = Path(sys.executable).with_name("lockstep")
     if program.is_relative_to(Path.cwd()):
         program = program.relative_to(Path.cwd())
@@ -111,6 +113,10 @@ def _show_what_next(console: Console) -> None:
     console.print("\n[bold]Where to look next")
     for where, what in (*commands.items(), *guides.items()):
         console.print(f"  {where:<{width}}  [dim]{what}", soft_wrap=True)
+    if folder is not None:
+        receipt, genesis = folder / RECEIPTS / "swap-5.receipt", folder / "genesis.json"
+        console.print("What a receipt proves, and what it only attests:")
+        console.print(f"  {program} receipt verify {receipt} --genesis {genesis}", soft_wrap=True)
 
 
 async def _run(folder: Path, report: Report, narrator: Narrator) -> None:
@@ -122,6 +128,8 @@ async def _run(folder: Path, report: Report, narrator: Narrator) -> None:
             narrator.line(f"{name}: process {devnet.pid(name)}, port {port}")
         story = Story(devnet, Market(network, clients), report, narrator)
         await devnet.watched(story.tell())
+    narrator.chapter("Receipts, verified with the genesis file alone: every process is stopped now")
+    verify_receipts(folder, report, narrator)
 
 
 def _explain(failure: BaseException) -> str:

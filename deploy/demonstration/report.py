@@ -12,13 +12,15 @@ Owns the records, how they look and the JSON's layout. Decides nothing.
                 "milliseconds": {"proposed": 31, "locked": 240, "revealed": 18, "decided": 25, "settled": 60,
                                  "anchored": 1210},
                 "opened_height": 12, "decided_height": 17, "level": "ANCHORED", "expected": true,
-                "moved": [...]}, ...],
+                "moved": [...], "receipt": {"file": "receipts/swap-1.receipt", "bytes": 5210, "ok": true,
+                                            "detail": "..."}}, ...],
      "checks": [{"name": "gold on alpha is conserved", "ok": true, "detail": "..."}, ...]}
 
 `ok` is what the exit code says: every swap ended as expected, every check held, nothing failed; `error` says
 what failed otherwise. Amounts are decimal texts of base units. `milliseconds` are real time, each step's from
 the end of the one before; a step that a swap does not take is not there. `moved` is what went to somebody
-else for good; of an aborted swap, nothing.
+else for good; of an aborted swap, nothing. `receipt` is null until it was fetched; its `file` is in the
+demo's folder, and `ok` is that it verified with the genesis file alone, after every process was stopped.
 """
 
 import json
@@ -76,6 +78,20 @@ class TransferResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiptResult:
+    """A swap's receipt, in a file of its own."""
+
+    file: str
+    """Its path in the demo's folder."""
+    bytes: int
+    """Its size."""
+    ok: bool = False
+    """Whether it verified with the genesis file alone."""
+    detail: str = "it was not verified"
+    """What it shows, or what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SwapResult:
     """How a swap ended."""
 
@@ -103,6 +119,8 @@ class SwapResult:
     """Whether the story wants this end."""
     moved: tuple[Movement, ...]
     """What its receipts say went to somebody else."""
+    receipt: ReceiptResult | None = None
+    """The proof of all that; None until it was fetched."""
 
 
 @dataclass(frozen=True, slots=True)

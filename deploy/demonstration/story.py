@@ -13,6 +13,7 @@ from deploy.demonstration.checks import run_checks
 from deploy.demonstration.episode import Episode
 from deploy.demonstration.market import Deal, Market, exchange, give
 from deploy.demonstration.narrator import Narrator
+from deploy.demonstration.proofs import fetch_receipts
 from deploy.demonstration.report import Movement, Report, TransferResult, in_units
 from deploy.devnet.audit import PromiseBroken, verify_same_state
 from deploy.devnet.launcher import Devnet
@@ -78,6 +79,9 @@ class Story:
             "every swap is ANCHORED: the block that decided it, and what each of its rollups made of that, "
             "are in the settlement log"
         )
+        self._narrator.waiting("fetching every swap's receipt")
+        await fetch_receipts(self._devnet.network, self._report)
+        self._narrator.line("every swap has its receipt: a file that proves how it ended")
         self._narrator.chapter("Checks")
         self._narrator.waiting("checking")
         views = [episode.view for episode in self._episodes]

@@ -1,5 +1,6 @@
 """The demo, end to end, as `./deploy/demo` runs it after setting up."""
 
+import io
 import json
 import os
 import re
@@ -7,10 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from deploy.demonstration.narrator import Narrator
+from deploy.demonstration.proofs import verify_receipts
+from deploy.demonstration.report import ReceiptResult, Report, SwapResult
+from deploy.node.chain_files import load_genesis
+from lockstep.swap_receipt_verify import verify_swap_receipt
 
 pytestmark = pytest.mark.processes
 
@@ -30,10 +40,27 @@ def movements(found: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     return [(each["asset"], each["sender"], each["recipient"], each["amount"]) for each in found]
 
 
-def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
-    done = run_demo("--json", "found.json", "--keep", cwd=tmp_path)
+@dataclass(frozen=True)
+class Demo:
+    """A demo that was run with --json and --keep."""
+
+    shown: str
+    found: dict[str, Any]
+    kept: Path
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    folder = tmp_path_factory.mktemp("demo")
+    done = run_demo("--json", "found.json", "--keep", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
+    kept = Path(done.stdout.rpartition("are in ")[2].strip())
+    yield Demo(done.stdout, json.loads((folder / "found.json").read_text()), kept)
+    shutil.rmtree(kept)
+
+
+def test_the_demo_shows_what_it_promises(demo: Demo) -> None:
+    found = demo.found
     assert (found["ok"], found["error"]) == (True, "")
     ends = [(swap["number"], swap["outcome"], swap["reason"], swap["level"]) for swap in found["swaps"]]
     assert ends == [
@@ -77,15 +104,84 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path) -> None:
         "every decision and settlement is anchored": True,
         "beta-0, which was killed, has the state of its replica": True,
         "the settlement log verifies and has it all": True,
+        "every swap's receipt verifies with nothing but the genesis file": True,
     }
-    assert "decided while beta-0 was dead" in done.stdout
+    assert "decided while beta-0 was dead" in demo.shown
     # Numbered in the order in which they are told.
-    assert re.findall(r"^Swap (\d):", done.stdout, re.MULTILINE) == ["1", "2", "3", "4", "5", "6", "2"]
+    assert re.findall(r"^Swap (\d):", demo.shown, re.MULTILINE) == ["1", "2", "3", "4", "5", "6", "2"]
 
-    kept = Path(done.stdout.rpartition("are in ")[2].strip())
-    assert (kept / "genesis.json").exists()
-    assert (kept / "logs" / "beta-0.log").stat().st_size > 0
-    shutil.rmtree(kept)
+    assert (demo.kept / "genesis.json").exists()
+    assert (demo.kept / "logs" / "beta-0.log").stat().st_size > 0
+
+
+def test_every_receipt_shows_what_the_demo_saw(demo: Demo) -> None:
+    _, genesis = load_genesis(demo.kept / "genesis.json")
+    for swap in demo.found["swaps"]:
+        encoded = (demo.kept / swap["receipt"]["file"]).read_bytes()
+        assert (len(encoded), True) == (swap["receipt"]["bytes"], swap["receipt"]["ok"])
+        shown = verify_swap_receipt(encoded, genesis)
+        assert (shown.swap_id.hex(), shown.outcome.name) == (swap["swap_id"], swap["outcome"])
+
+
+def swap_result(swap: dict[str, Any]) -> SwapResult:
+    """What the demo had found of a swap before it verified its receipt, as far as that looks at it."""
+    return SwapResult(
+        number=swap["number"],
+        name=swap["name"],
+        swap_id=bytes.fromhex(swap["swap_id"]),
+        legs=(),
+        outcome=swap["outcome"],
+        reason=swap["reason"],
+        milliseconds={},
+        opened_height=swap["opened_height"],
+        decided_height=swap["decided_height"],
+        level=swap["level"],
+        expected=True,
+        moved=(),
+        receipt=ReceiptResult(swap["receipt"]["file"], swap["receipt"]["bytes"]),
+    )
+
+
+def without_receipt(swap: SwapResult) -> SwapResult:
+    return replace(swap, receipt=None)
+
+
+def with_another_end(swap: SwapResult) -> SwapResult:
+    return replace(swap, outcome="ABORTED", reason="CANCELLED")
+
+
+def with_the_receipt_of_another(swap: SwapResult) -> SwapResult:
+    assert swap.receipt is not None
+    return replace(swap, receipt=replace(swap.receipt, file="receipts/swap-6.receipt"))
+
+
+def with_what_is_no_receipt(swap: SwapResult) -> SwapResult:
+    assert swap.receipt is not None
+    return replace(swap, receipt=replace(swap.receipt, file="genesis.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda swap: swap, ""),
+        (without_receipt, "some are missing"),
+        (with_another_end, "another end of the swap"),
+        (with_the_receipt_of_another, "another end of the swap"),
+        (with_what_is_no_receipt, "does not verify at step 1 layout"),
+    ],
+)
+def test_a_receipt_that_does_not_show_it_is_found(
+    demo: Demo, change: Callable[[SwapResult], SwapResult], told: str
+) -> None:
+    swaps = {swap["number"]: swap_result(swap) for swap in demo.found["swaps"]}
+    report = Report(swaps={**swaps, 5: change(swaps[5])})
+    verify_receipts(demo.kept, report, Narrator(Console(file=io.StringIO())))
+    (check,) = report.checks
+    assert check.ok is (not told)
+    assert told in check.detail
+    assert [number for number, swap in report.swaps.items() if not (swap.receipt and swap.receipt.ok)] == (
+        [5] if told else []
+    )
 
 
 def test_a_process_that_dies_ends_the_demo_and_is_named(tmp_path: Path) -> None:

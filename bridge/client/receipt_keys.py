@@ -13,6 +13,7 @@ from lockstep.genesis import Genesis
 from lockstep.header import genesis_tip
 from lockstep.settlement_entries import (
     EntryType,
+    HeaderRange,
     Registration,
     decode_settlement_entry,
     verify_proven_header,
@@ -32,6 +33,9 @@ class KnownKeys:
         """The registry, with its past."""
         self.indexes: tuple[int, ...] = ()
         """Where the settlement log has its changes, ascending."""
+        self._told = self.registry
+        self._next_index = 0
+        self._anchored_height = Height(0)
 
     def sequencer_at(self, height: Height) -> PublicKey:
         """Return the key that signs the header at a height."""
@@ -41,34 +45,41 @@ class KnownKeys:
         """Return the key that signs the settlement log's checkpoints now."""
         return self.registry.now.keys["settlement"]
 
-    async def read(self, log: SettlementClient, sequencer: SequencerClient) -> None:
-        """Read every change that the log has now.
+    async def read(self, log: SettlementClient, sequencer: SequencerClient, height: Height) -> None:
+        """Read every change below a height, from where this stopped the time before.
 
-        That takes all of the log. If its key was replaced, the changes are read in the order first, which
-        takes all of the chain. Raises what does not hold, and what is worth repeating.
+        The log anchors a header only when it was told of all changes below, so this waits until it has one
+        at the height or above. It takes all of the log the first time; if the log's key was replaced, the
+        changes are read in the order first, which takes all of the chain. Raises what does not hold, and what
+        is worth repeating.
         """
         try:
-            size = (await log.checkpoint()).size
+            await log.checkpoint()
         except BadSignature:
             await self._follow(sequencer)
-            size = (await log.checkpoint()).size
-        await self._scan(log, size)
-
-    async def _scan(self, log: SettlementClient, size: int) -> None:
-        known, indexes = KnownRegistry.from_genesis(self._genesis), list[int]()
-        async with aclosing(log.entries()) as entries:
+        if self._anchored_height >= height:
+            return
+        async with aclosing(log.entries(self._next_index)) as entries:
             async for index, encoded in entries:
-                if encoded[1] == EntryType.REGISTRATION:
-                    entry = decode_settlement_entry(encoded)
-                    assert isinstance(entry, Registration), "its second byte says so"
-                    verify_proven_header(known.sequencer_key_at(entry.height), entry.header)
-                    known = _accepted(known, entry.height, entry.index, entry.payload)
-                    indexes.append(index)
-                if index == size - 1:
+                self._take(index, encoded)
+                if self._anchored_height >= height:
                     break
-        height = max((each.height for each in known.ordered), default=Height(0))
-        self.registry = known.advanced(height)
-        self.indexes = tuple(indexes)
+        self.registry = self._told.advanced(self._anchored_height)
+
+    def _take(self, index: int, encoded: bytes) -> None:
+        self._next_index = index + 1
+        if encoded[1] not in (EntryType.HEADER_RANGE, EntryType.REGISTRATION):
+            return
+        entry = decode_settlement_entry(encoded)
+        if isinstance(entry, HeaderRange):
+            self._anchored_height = entry.last.header.height
+        elif isinstance(entry, Registration):
+            verify_proven_header(self._told.sequencer_key_at(entry.height), entry.header)
+            accepted = self._told.accepted(entry.height, entry.index, entry.payload)
+            if isinstance(accepted, str):
+                raise Discontinuous(what="registration in the settlement log", reason=accepted)
+            self._told = accepted
+            self.indexes = (*self.indexes, index)
 
     async def _follow(self, sequencer: SequencerClient) -> None:
         tip = genesis_tip(self._genesis.chain_id, self._genesis.genesis_time_ms)
@@ -84,10 +95,3 @@ class KnownKeys:
                 self.registry = self.registry.advanced(height)
                 if height >= followed.head_height:
                     return
-
-
-def _accepted(known: KnownRegistry, height: Height, index: int, payload: bytes) -> KnownRegistry:
-    accepted = known.accepted(height, index, payload)
-    if isinstance(accepted, str):
-        raise Discontinuous(what="registration in the settlement log", reason=accepted)
-    return accepted

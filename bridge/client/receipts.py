@@ -13,7 +13,7 @@ Owns where each part comes from and what is waited for. Which entries are shown 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -22,7 +22,7 @@ from bridge.client.failover import Failover, is_worth_asking_another
 from bridge.client.receipt_keys import KnownKeys
 from bridge.client.service import BridgeClient
 from bridge.client.views import AbortReason, SwapPhase
-from bridge.settlement.client import SettlementClient
+from bridge.settlement.client import Anchor, SettlementClient
 from deploy.node.client import ClientSettings
 from deploy.node.failures import SettingsInvalid
 from lockstep.block import VerifiedBlock
@@ -60,6 +60,9 @@ TIMEOUT_MS: Final = 120_000
 
 ATTEMPT_MS: Final = 3_000
 """How long one of several services may take before the next is asked."""
+
+ANCHORS_MAX: Final = 16
+"""How many blocks after the swap's end are tried, one after the other, if a rollup has not anchored one."""
 
 LOOK_AGAIN_MS: Final = 250
 """How long to wait before asking again for what is not there yet."""
@@ -165,6 +168,14 @@ class _Opening:
     crowded_at: Place | None = None
 
 
+class _NeverAnchored(Exception):
+    """A rollup has no anchored commitment after a block, but has after a later one."""
+
+    def __init__(self, cause: NotFound) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class _Getting:
     """One receipt in the making."""
 
@@ -180,14 +191,24 @@ class _Getting:
         self._tell(doing)
 
     async def run(self) -> tuple[bytes, VerifiedSwap]:
-        sources = self._sources
-        self._say("reading whose signatures count from the settlement log")
-        await sources.keys.read(sources.settlement, sources.sequencer)
-        self._say("asking where the swap was opened")
         opening = await self._opening()
-        blocks, record = await self._follow(opening)
+        await self._read_keys(opening.place.height)
+        missed = 0
+        async with aclosing(self._follow(opening)) as coming:
+            async for blocks, record in coming:
+                try:
+                    return await self._make(blocks, record)
+                except _NeverAnchored as error:
+                    missed += 1
+                    if missed == ANCHORS_MAX:
+                        raise error.cause from None
+        raise AssertionError("following ends only by raising")
+
+    async def _make(self, blocks: Sequence[VerifiedBlock], record: SwapRecord) -> tuple[bytes, VerifiedSwap]:
+        """Make the receipt whose last block is the last of these. Raises `_NeverAnchored`."""
         anchored = blocks[-1].header.height
-        self._say(f"waiting until rollups have executed and posted block {anchored}")
+        await self._read_keys(anchored)
+        self._say(f"waiting until rollups have executed block {anchored}")
         receipts = await self._receipts(record, anchored)
         log = await self._log_part(anchored, sorted(receipts))
         settled = {
@@ -198,7 +219,11 @@ class _Getting:
             for rollup, of in receipts.items()
         }
         encoded = encode_swap_receipt(build_swap_receipt(blocks, record, settled=settled, log=log))
-        return encoded, verify_swap_receipt(encoded, sources.genesis)
+        return encoded, verify_swap_receipt(encoded, self._sources.genesis)
+
+    async def _read_keys(self, height: Height) -> None:
+        self._say(f"reading the settlement log up to block {height}, for whose signatures count")
+        await self._sources.keys.read(self._sources.settlement, self._sources.sequencer, height)
 
     # --- where it was opened ------------------------------------------------------------------------------
 
@@ -246,8 +271,13 @@ class _Getting:
 
     # --- the order ----------------------------------------------------------------------------------------
 
-    async def _follow(self, opening: _Opening) -> tuple[list[VerifiedBlock], SwapRecord]:
-        """Return the blocks from the opening to the one that is to be anchored, and how the swap ended."""
+    async def _follow(
+        self, opening: _Opening
+    ) -> AsyncGenerator[tuple[Sequence[VerifiedBlock], SwapRecord], None]:
+        """Yield how the swap ended with the blocks from its opening to one that is to be anchored.
+
+        First up to the next such block after the end, then up to each that follows.
+        """
         sources, interval = self._sources, self._sources.genesis.anchor_interval_blocks
         watch = DecisionWatch(
             sources.keys.registry.at(opening.place.height),
@@ -271,8 +301,7 @@ class _Getting:
                     record = watch.take(each.block)
                     self._say(f"waiting for the swap's end, block {height} of {each.head_height}")
                 if record is not None and height % interval == 0:
-                    return blocks, record
-        raise AssertionError("following ends only by raising")
+                    yield blocks, record
 
     async def _tip_before(self, height: Height) -> Tip:
         genesis = self._sources.genesis
@@ -299,7 +328,11 @@ class _Getting:
         nodes = self._sources.nodes(record.terms.legs[leg].rollup)
         try:
             proven = await self._when_there(
-                lambda: nodes.ask(lambda node: node.proven_settlement(self._swap_id, leg, at_height=anchored))
+                lambda: nodes.ask(
+                    lambda node: node.proven_settlement(
+                        self._swap_id, leg, at_height=anchored, timeout_ms=ATTEMPT_MS
+                    )
+                )
             )
         except NotFound:
             return None
@@ -343,7 +376,7 @@ class _Getting:
             if attesters is None:
                 raise NotFound(subject="attesters of rollup", name=rollup)
             self._say(f"waiting until the settlement log has {rollup}'s commitments after block {anchored}")
-            last = await self._when_there(lambda rollup=rollup: log.anchor(anchored, rollup))  # type: ignore[misc]
+            last = await self._commitment_anchor(anchored, rollup)
             agreed = decode_settlement_entry(last.entry)
             assert isinstance(agreed, CommitmentEntry), "the client has looked at it"
             found: list[int] = []
@@ -360,6 +393,13 @@ class _Getting:
                         break
             indexes += found
         return indexes
+
+    async def _commitment_anchor(self, anchored: Height, rollup: RollupId) -> Anchor:
+        try:
+            return await self._when_there(lambda: self._sources.settlement.anchor(anchored, rollup))
+        except NotFound as error:
+            # A later state is anchored, this one never was: attesters that were replaced may leave a gap.
+            raise _NeverAnchored(error) from error
 
     def _signature(self, note: bytes) -> Signature:
         """Return the log's own signature under a checkpoint that was verified."""

@@ -43,7 +43,7 @@ def verify_many(*, leaf_hashes: Mapping[int, bytes], size: int, proof: Sequence[
     if next(left, None) is not None:
         raise ProofInvalid(reason="it has more hashes than are needed")
     if computed != root:
-        raise ProofInvalid(reason=f"the proof of {len(indexes)} leaves leads to another root")
+        raise ProofInvalid(reason=f"the proof of leaf {', '.join(map(str, indexes))} leads to another root")
 
 
 def many_proof(proofs: Mapping[int, Sequence[bytes]], size: int) -> tuple[bytes, ...]:

@@ -72,7 +72,7 @@ def proves(facts: Facts) -> tuple[str, ...]:
 
 def _locks(facts: Facts) -> list[str]:
     locked = facts.legs_that(LegOutcome.PAID, LegOutcome.RETURNED)
-    return [f"The lock of leg {locked} was signed by its sender and ordered in time."] if locked else []
+    return [f"Who gives leg {locked} signed its lock, which was ordered in time."] if locked else []
 
 
 def _verdicts(facts: Facts) -> list[str]:

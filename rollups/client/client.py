@@ -156,7 +156,13 @@ class RollupClient:
         return receipt
 
     async def proven_settlement(
-        self, swap_id: SwapId, leg: int, *, at_height: int = 0, wait_ms: int = 0
+        self,
+        swap_id: SwapId,
+        leg: int,
+        *,
+        at_height: int = 0,
+        wait_ms: int = 0,
+        timeout_ms: int = TIMEOUT_MS,
     ) -> ProvenReceipt:
         """Return how a leg was settled with its proof under the commitment after a block, 0 being the newest.
 
@@ -166,7 +172,7 @@ class RollupClient:
         request = rollup_pb2.GetReceiptRequest(
             settled_leg=rollup_pb2.LegName(swap_id=swap_id, leg=leg), at_height=at_height
         )
-        proven = await self._receipt(request, wait_ms)
+        proven = await self._receipt(request, wait_ms, timeout_ms)
         receipt, height = proven.receipt, proven.commitment.height
         if isinstance(receipt, TransactionReceipt) or (receipt.subject, receipt.leg) != (swap_id, leg):
             raise Malformed(what="answer", field="receipt", reason="is not the leg's")
@@ -228,14 +234,16 @@ class RollupClient:
             raise Malformed(what="answer", field="height", reason="is not what was asked for")
         return verified_balances(response.balances, account=account, commitment=commitment)
 
-    async def _receipt(self, request: rollup_pb2.GetReceiptRequest, wait_ms: int) -> ProvenReceipt:
+    async def _receipt(
+        self, request: rollup_pb2.GetReceiptRequest, wait_ms: int, timeout_ms: int = TIMEOUT_MS
+    ) -> ProvenReceipt:
         clock = asyncio.get_running_loop().time
         deadline_s = clock() + wait_ms / 1_000
         while True:
             left_ms = max(0, round((deadline_s - clock()) * 1_000))
             request.wait_ms = min(left_ms, WAIT_MS_ONCE_MAX)
             try:
-                response = await self._ask(self._stub.GetReceipt, request, request.wait_ms + TIMEOUT_MS)
+                response = await self._ask(self._stub.GetReceipt, request, request.wait_ms + timeout_ms)
             except NotFound:
                 if clock() >= deadline_s:
                     raise

@@ -130,16 +130,15 @@ def test_what_it_says_to_people(name: str, proves: str, attests: str) -> None:
 # --- no byte can be changed ---------------------------------------------------------------------------------
 
 
-def changes_of(byte: int) -> list[int]:
-    return sorted({byte ^ 0x01, byte ^ 0x80, (byte + 1) % 256, 0xFF, 0x00} - {byte})
-
-
-@pytest.mark.parametrize("name", ["committed", "cancelled_early"])
-def test_every_change_of_one_byte_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("committed", (0x01, 0x80, 0xFF, 0x10)), ("rotated", (0x01,)), ("cancelled_early", (0x01,))],
+)
+def test_every_change_of_one_byte_is_refused(name: str, changes: tuple[int, ...]) -> None:
     story = STORIES[name]()
     for place, byte in enumerate(story.file):
-        for other in changes_of(byte):
-            changed = story.file[:place] + bytes((other,)) + story.file[place + 1 :]
+        for change in changes:
+            changed = story.file[:place] + bytes((byte ^ change,)) + story.file[place + 1 :]
             with pytest.raises(ReceiptInvalid):
                 verify_swap_receipt(changed, story.world.genesis)
 

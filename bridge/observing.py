@@ -12,6 +12,7 @@ but their own rows. Invariants:
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -29,8 +30,11 @@ from lockstep.register import Register
 from lockstep.settlement_entries import CommitmentEntry, HeaderRange, decode_settlement_entry
 from lockstep.types import Height, RollupId
 
-EXECUTION_TIMEOUT_MS: Final = 5_000
+EXECUTION_TIMEOUT_MS: Final = 2_000
 """How long a node may take to execute a block that is in the order, before another is asked."""
+
+LOG_TIMEOUT_MS: Final = 5_000
+"""How long the settlement log may take to answer."""
 
 PAUSE_MS: Final = 1_000
 """How long a rollup whose nodes all failed is left alone, and a log that did."""
@@ -39,7 +43,8 @@ ANCHOR_MS: Final = 500
 """How often the log is asked while a swap waits for it."""
 
 COALESCE_MS: Final = 100
-"""How long news is gathered before the writer is told: what many sources say of a swap is one change."""
+"""How long a rollup is left alone after an answer, and news is gathered before the writer is told: one answer
+is about many swaps, and what many say of a swap is one change."""
 
 PAGE_STEPS: Final = 128
 """Waiting steps that the writer is told of at once."""
@@ -140,42 +145,41 @@ class Observer:
     # --- rollups --------------------------------------------------------------------------------------------
 
     async def _follow_rollup(self, rollup: RollupId, nodes: Sequence[tuple[str, Node]]) -> None:
-        first = 0
+        nodes, behind = deque(nodes), None
         while True:
             # Taken before the read: what is committed after the read sets it.
             changed = self._coordinator.changed
             if not await self._is_awaited(Source.NODE, rollup):
                 await changed.wait()
                 continue
-            # The answer is about everything up to here; the highest height that is waited for is no higher.
-            register = self._coordinator.book.register
-            for place in (*range(first, len(nodes)), *range(first)):
-                if await self._has_executed(rollup, nodes[place], register):
-                    # The node that answers is asked first, until it does not.
-                    first = place
-                    self._tell({(Source.NODE, rollup): register.height})
-                    break
-            else:
-                await asyncio.sleep(PAUSE_MS / 1_000)
+            # The answer is about everything up to here; no height that is waited for is above it. Who is not
+            # there yet, as after an outage, is asked for the same until he is.
+            register = behind or self._coordinator.book.register
+            behind = await self._ask_nodes(rollup, nodes, register)
+            await asyncio.sleep(COALESCE_MS / 1_000)
 
-    async def _has_executed(self, rollup: RollupId, named: tuple[str, Node], register: Register) -> bool:
-        """Answer whether a node has executed the order up to a register, to that very register."""
-        address, node = named
-        peer = f"the node of {rollup} at {address}"
-        try:
-            answer = await node.state((_NO_KEY,), min_height=register.height, timeout_ms=EXECUTION_TIMEOUT_MS)
-            commitment = answer.commitment
-            if commitment.height != register.height:
-                commitment = await node.commitment(register.height, timeout_ms=EXECUTION_TIMEOUT_MS)
-        except LockstepError as error:
-            self._say(peer, "rollup_not_followed", error.code, error.message)
-            return False
-        if commitment.register_root != register.root:
-            reason = f"after block {register.height} its register is another one: it follows another order"
-            self._say(peer, "rollup_not_followed", "REGISTER_ROOT", reason)
-            return False
-        self._is_well(peer)
-        return True
+    async def _ask_nodes(
+        self, rollup: RollupId, nodes: deque[tuple[str, Node]], register: Register
+    ) -> Register | None:
+        """Have a node tell that it has executed the order up to a register; it is asked first the next time.
+
+        If none does, pauses, and returns the register if one may do so yet.
+        """
+        is_behind = False
+        for address, node in tuple(nodes):
+            peer = f"the node of {rollup} at {address}"
+            try:
+                await _verify_executed(node, register)
+            except LockstepError as error:
+                self._say(peer, "rollup_not_followed", error)
+                nodes.rotate(-1)
+                is_behind |= error.retryable
+            else:
+                self._is_well(peer)
+                self._tell({(Source.NODE, rollup): register.height})
+                return None
+        await asyncio.sleep(PAUSE_MS / 1_000)
+        return register if is_behind else None
 
     # --- the settlement log ---------------------------------------------------------------------------------
 
@@ -196,12 +200,12 @@ class Observer:
                 structlog.get_logger().error("settlement_log_contradicted_itself", reason=error.message)
                 return
             except LockstepError as error:
-                self._say(peer, "settlement_log_not_followed", error.code, error.message)
+                self._say(peer, "settlement_log_not_followed", error)
                 await asyncio.sleep(PAUSE_MS / 1_000)
             await asyncio.sleep(ANCHOR_MS / 1_000)
 
     async def _ask_log(self, log: AnchorLog, rollups: Sequence[RollupId]) -> None:
-        status = await log.status(timeout_ms=EXECUTION_TIMEOUT_MS)
+        status = await log.status(timeout_ms=LOG_TIMEOUT_MS)
         found = {}
         for rollup in rollups:
             anchored = status.rollups.get(rollup)
@@ -217,8 +221,8 @@ class Observer:
         That as many attesters as the rollup's threshold asks for say the same is the log's word. Raises
         `ProofInvalid` if what it anchors is not ours.
         """
-        commitment = decode_settlement_entry((await log.anchor(height, rollup)).entry)
-        header = decode_settlement_entry((await log.anchor(height)).entry)
+        anchors = [await log.anchor(height, name, timeout_ms=LOG_TIMEOUT_MS) for name in (rollup, None)]
+        commitment, header = (decode_settlement_entry(each.entry) for each in anchors)
         assert isinstance(commitment, CommitmentEntry), "the client takes no other entry"
         assert isinstance(header, HeaderRange), "the client takes no other entry"
         register = self._coordinator.book.register
@@ -263,12 +267,26 @@ class Observer:
         awaited = await self._views.awaited_height(source, rollup)
         return awaited > self._heights.of(source, rollup)
 
-    def _say(self, peer: str, event: str, code: str, reason: str) -> None:
+    def _say(self, peer: str, event: str, error: LockstepError) -> None:
         """Say once that somebody is not followed, until he is well or something else is wrong."""
-        if self._trouble.get(peer) != code:
-            structlog.get_logger().warning(event, peer=peer, reason=reason)
-        self._trouble[peer] = code
+        if self._trouble.get(peer) != error.code:
+            structlog.get_logger().warning(event, peer=peer, reason=error.message)
+        self._trouble[peer] = error.code
 
     def _is_well(self, peer: str) -> None:
         if self._trouble.pop(peer, None) is not None:
             structlog.get_logger().info("followed_again", peer=peer)
+
+
+async def _verify_executed(node: Node, register: Register) -> None:
+    """Check that a node has executed the order up to a register, to that very register.
+
+    Raises `ProofInvalid` if its register is another one, or what the node raises.
+    """
+    answer = await node.state((_NO_KEY,), min_height=register.height, timeout_ms=EXECUTION_TIMEOUT_MS)
+    commitment = answer.commitment
+    if commitment.height != register.height:
+        commitment = await node.commitment(register.height, timeout_ms=EXECUTION_TIMEOUT_MS)
+    if commitment.register_root != register.root:
+        reason = f"after block {register.height} its register is another one: it follows another order"
+        raise ProofInvalid(reason=reason)

@@ -103,7 +103,8 @@ class BridgeServicer:
 
     def Propose(self, request, context):
         """Registers the terms of a swap, and starts to collect the locks of its legs. The same key and request again get
-        the same answer. Errors: MALFORMED, WRONG_CHAIN, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
+        the same answer.
+        Errors: MALFORMED, WRONG_CHAIN, NOT_READY, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,7 +113,7 @@ class BridgeServicer:
     def Accept(self, request, context):
         """Gives the signed lock of one leg. When the last lock is there, terms and locks are sent to the sequencer as one
         bundle. Repeating it is harmless.
-        Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,7 +121,7 @@ class BridgeServicer:
 
     def Reveal(self, request, context):
         """Shows a swap's preimage, which is sent to the sequencer at once and answered when it is ordered.
-        Errors: UNKNOWN_SWAP, MALFORMED, USELESS_ENTRY.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, USELESS_ENTRY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,14 +129,14 @@ class BridgeServicer:
 
     def Cancel(self, request, context):
         """Sends a revealer's signed cancellation to the sequencer; answered when it is ordered.
-        Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSwap(self, request, context):
-        """How a swap stands. Errors: UNKNOWN_SWAP, MALFORMED.
+        """How a swap stands. Errors: UNKNOWN_SWAP, NOT_READY (unknown so far; the order is still being followed), MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,7 +160,7 @@ class BridgeServicer:
     def ExplainSwap(self, request, context):
         """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
         knows, who is being waited for, and until when.
-        Errors: UNKNOWN_SWAP, MALFORMED.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

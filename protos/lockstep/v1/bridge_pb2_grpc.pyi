@@ -37,23 +37,24 @@ class BridgeStub:
     def __new__(cls, channel: _aio.Channel) -> BridgeAsyncStub: ...
     Propose: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.ProposeRequest, _bridge_pb2.ProposeResponse]
     """Registers the terms of a swap, and starts to collect the locks of its legs. The same key and request again get
-    the same answer. Errors: MALFORMED, WRONG_CHAIN, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
+    the same answer.
+    Errors: MALFORMED, WRONG_CHAIN, NOT_READY, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
     """
     Accept: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.AcceptRequest, _bridge_pb2.AcceptResponse]
     """Gives the signed lock of one leg. When the last lock is there, terms and locks are sent to the sequencer as one
     bundle. Repeating it is harmless.
-    Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
     """
     Reveal: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.RevealRequest, _bridge_pb2.RevealResponse]
     """Shows a swap's preimage, which is sent to the sequencer at once and answered when it is ordered.
-    Errors: UNKNOWN_SWAP, MALFORMED, USELESS_ENTRY.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, USELESS_ENTRY.
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.CancelRequest, _bridge_pb2.CancelResponse]
     """Sends a revealer's signed cancellation to the sequencer; answered when it is ordered.
-    Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
     """
     GetSwap: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.BridgeGetSwapRequest, _bridge_pb2.BridgeGetSwapResponse]
-    """How a swap stands. Errors: UNKNOWN_SWAP, MALFORMED."""
+    """How a swap stands. Errors: UNKNOWN_SWAP, NOT_READY (unknown so far; the order is still being followed), MALFORMED."""
     ListSwaps: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.ListSwapsRequest, _bridge_pb2.ListSwapsResponse]
     """Swaps by party and phase, newest first, in pages. Errors: MALFORMED."""
     WatchSwaps: _grpc.UnaryStreamMultiCallable[_bridge_pb2.WatchSwapsRequest, _bridge_pb2.WatchSwapsResponse]
@@ -63,7 +64,7 @@ class BridgeStub:
     ExplainSwap: _grpc.UnaryUnaryMultiCallable[_bridge_pb2.ExplainSwapRequest, _bridge_pb2.ExplainSwapResponse]
     """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
     knows, who is being waited for, and until when.
-    Errors: UNKNOWN_SWAP, MALFORMED.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED.
     """
     SwapStream: _grpc.StreamStreamMultiCallable[_bridge_pb2.SwapStreamRequest, _bridge_pb2.SwapStreamResponse]
     """Propose, Accept, Reveal and Cancel for many swaps on one stream: each item is answered on its own by its
@@ -89,23 +90,24 @@ class BridgeAsyncStub(BridgeStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Propose: _aio.UnaryUnaryMultiCallable[_bridge_pb2.ProposeRequest, _bridge_pb2.ProposeResponse]  # type: ignore[assignment]
     """Registers the terms of a swap, and starts to collect the locks of its legs. The same key and request again get
-    the same answer. Errors: MALFORMED, WRONG_CHAIN, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
+    the same answer.
+    Errors: MALFORMED, WRONG_CHAIN, NOT_READY, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
     """
     Accept: _aio.UnaryUnaryMultiCallable[_bridge_pb2.AcceptRequest, _bridge_pb2.AcceptResponse]  # type: ignore[assignment]
     """Gives the signed lock of one leg. When the last lock is there, terms and locks are sent to the sequencer as one
     bundle. Repeating it is harmless.
-    Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
     """
     Reveal: _aio.UnaryUnaryMultiCallable[_bridge_pb2.RevealRequest, _bridge_pb2.RevealResponse]  # type: ignore[assignment]
     """Shows a swap's preimage, which is sent to the sequencer at once and answered when it is ordered.
-    Errors: UNKNOWN_SWAP, MALFORMED, USELESS_ENTRY.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, USELESS_ENTRY.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_bridge_pb2.CancelRequest, _bridge_pb2.CancelResponse]  # type: ignore[assignment]
     """Sends a revealer's signed cancellation to the sequencer; answered when it is ordered.
-    Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
     """
     GetSwap: _aio.UnaryUnaryMultiCallable[_bridge_pb2.BridgeGetSwapRequest, _bridge_pb2.BridgeGetSwapResponse]  # type: ignore[assignment]
-    """How a swap stands. Errors: UNKNOWN_SWAP, MALFORMED."""
+    """How a swap stands. Errors: UNKNOWN_SWAP, NOT_READY (unknown so far; the order is still being followed), MALFORMED."""
     ListSwaps: _aio.UnaryUnaryMultiCallable[_bridge_pb2.ListSwapsRequest, _bridge_pb2.ListSwapsResponse]  # type: ignore[assignment]
     """Swaps by party and phase, newest first, in pages. Errors: MALFORMED."""
     WatchSwaps: _aio.UnaryStreamMultiCallable[_bridge_pb2.WatchSwapsRequest, _bridge_pb2.WatchSwapsResponse]  # type: ignore[assignment]
@@ -115,7 +117,7 @@ class BridgeAsyncStub(BridgeStub):
     ExplainSwap: _aio.UnaryUnaryMultiCallable[_bridge_pb2.ExplainSwapRequest, _bridge_pb2.ExplainSwapResponse]  # type: ignore[assignment]
     """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
     knows, who is being waited for, and until when.
-    Errors: UNKNOWN_SWAP, MALFORMED.
+    Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED.
     """
     SwapStream: _aio.StreamStreamMultiCallable[_bridge_pb2.SwapStreamRequest, _bridge_pb2.SwapStreamResponse]  # type: ignore[assignment]
     """Propose, Accept, Reveal and Cancel for many swaps on one stream: each item is answered on its own by its
@@ -144,7 +146,8 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bridge_pb2.ProposeResponse, _abc.Awaitable[_bridge_pb2.ProposeResponse]]:
         """Registers the terms of a swap, and starts to collect the locks of its legs. The same key and request again get
-        the same answer. Errors: MALFORMED, WRONG_CHAIN, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
+        the same answer.
+        Errors: MALFORMED, WRONG_CHAIN, NOT_READY, EXPIRED, TOO_FAR_AHEAD, UNKNOWN_NAMESPACE, CONFLICT, QUEUE_FULL.
         """
 
     @_abc_1.abstractmethod
@@ -155,7 +158,7 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_bridge_pb2.AcceptResponse, _abc.Awaitable[_bridge_pb2.AcceptResponse]]:
         """Gives the signed lock of one leg. When the last lock is there, terms and locks are sent to the sequencer as one
         bundle. Repeating it is harmless.
-        Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, WRONG_CHAIN, WRONG_ROLLUP, EXPIRED, CONFLICT.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +168,7 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bridge_pb2.RevealResponse, _abc.Awaitable[_bridge_pb2.RevealResponse]]:
         """Shows a swap's preimage, which is sent to the sequencer at once and answered when it is ordered.
-        Errors: UNKNOWN_SWAP, MALFORMED, USELESS_ENTRY.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, USELESS_ENTRY.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +178,7 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bridge_pb2.CancelResponse, _abc.Awaitable[_bridge_pb2.CancelResponse]]:
         """Sends a revealer's signed cancellation to the sequencer; answered when it is ordered.
-        Errors: UNKNOWN_SWAP, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED, BAD_SIGNATURE, USELESS_ENTRY.
         """
 
     @_abc_1.abstractmethod
@@ -184,7 +187,7 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
         request: _bridge_pb2.BridgeGetSwapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bridge_pb2.BridgeGetSwapResponse, _abc.Awaitable[_bridge_pb2.BridgeGetSwapResponse]]:
-        """How a swap stands. Errors: UNKNOWN_SWAP, MALFORMED."""
+        """How a swap stands. Errors: UNKNOWN_SWAP, NOT_READY (unknown so far; the order is still being followed), MALFORMED."""
 
     @_abc_1.abstractmethod
     def ListSwaps(
@@ -212,7 +215,7 @@ class BridgeServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_bridge_pb2.ExplainSwapResponse, _abc.Awaitable[_bridge_pb2.ExplainSwapResponse]]:
         """Everything that is known of a swap: each entry of the order's `_swap` that touched it, what only the coordinator
         knows, who is being waited for, and until when.
-        Errors: UNKNOWN_SWAP, MALFORMED.
+        Errors: UNKNOWN_SWAP, NOT_READY, MALFORMED.
         """
 
     @_abc_1.abstractmethod

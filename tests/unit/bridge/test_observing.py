@@ -211,6 +211,24 @@ async def test_a_node_on_another_order_is_not_believed(path: Path) -> None:
         assert set(reasons) == {"the node of beta at one", "the node of beta at other"}
 
 
+async def test_a_node_that_catches_up_is_not_asked_for_ever_more(path: Path) -> None:
+    order = started()
+    nodes = nodes_of(order)
+    beta = _fake(nodes, BETA)
+    async with running(path, order) as rig:
+        swap_id = await committed(rig)
+        beta.executed = order.tip.height - 1
+        async with observing(rig, nodes):
+            await rig.until(lambda: bool(beta.asked))
+            for _ in range(5):
+                order.block()
+            await rig.until_followed()
+            # As far behind the order as before, but there for what was waited for.
+            beta.executed += 1
+            await until_level(rig, swap_id, CommitLevel.EXECUTED)
+            assert set(beta.asked) == {beta.executed}
+
+
 async def test_a_log_on_another_order_is_not_believed(path: Path) -> None:
     order = started()
     log = FakeLog(order, is_astray=True)

@@ -9,7 +9,7 @@ from bridge.client import SwapView
 from bridge.observing import Node, Observer
 from lockstep.checkpoint import Checkpoint
 from lockstep.commitment import Commitment
-from lockstep.errors import LockstepError, NotYet, UnavailablePeer
+from lockstep.errors import LockstepError, NotYet, TimedOut, UnavailablePeer
 from lockstep.header import header_hash
 from lockstep.register import apply_block, genesis_register, input_of
 from lockstep.settlement_entries import (
@@ -41,6 +41,8 @@ class FakeNode:
     is_up: bool = True
     is_astray: bool = False
     """Whether it follows another order."""
+    executed: int | None = None
+    """The last block that it has executed; None: whatever is ordered."""
     asked: list[int] = field(default_factory=list)
     """The heights that it was asked for."""
 
@@ -48,7 +50,10 @@ class FakeNode:
         self.asked.append(min_height)
         if not self.is_up:
             raise UnavailablePeer(peer=self.rollup)
-        return Answer(await self.commitment(self.order.tip.height))
+        height = self.order.tip.height if self.executed is None else self.executed
+        if min_height > height:
+            raise TimedOut(peer=self.rollup)
+        return Answer(await self.commitment(height))
 
     async def commitment(self, height: int = 0, *, timeout_ms: int = 10_000) -> Commitment:
         if height > self.order.tip.height:

@@ -7,7 +7,7 @@
 | `levels` | how far rollups and settlement log have got with a swap, pure |
 | `requests` | what traders ask, read and checked, pure |
 | `calls`, `blocks`, `progress` | what a trader's command, a block, and news of levels do to the swaps |
-| `book`, `storage`, `reading` | what is known now, how it is written, how it is read |
+| `book`, `storage`, `writing`, `reading` | what is known now, its database, what writes it, what reads it |
 | `coordinator`, `senders`, `order` | the tasks, and the seam to the sequencer |
 | `observing` | the tasks that ask rollups and settlement log how far they have got |
 | `service`, `watching`, `streams`, `messages`, `history` | the gRPC service |

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from bridge import storage
+from bridge import writing
 from bridge.levels import Heights
 from bridge.messages import swap_message
 from bridge.phases import UNORDERED
@@ -137,7 +137,7 @@ class Book:
         swap = replace(swap, sequence=self.next_sequence)
         self.next_sequence += 1
         view = swap_message(swap).SerializeToString()
-        self.batch.rows[storage.PUT_CHANGE].append((swap.sequence, swap.swap_id, view))
+        self.batch.rows[writing.PUT_CHANGE].append((swap.sequence, swap.swap_id, view))
         return swap
 
     def put_over_view(self, view: bridge_pb2.Swap, *events: bridge_pb2.SwapEvent) -> None:
@@ -145,14 +145,14 @@ class Book:
         view.sequence = self.next_sequence
         self.next_sequence += 1
         encoded = view.SerializeToString()
-        self.batch.rows[storage.PUT_CHANGE].append((view.sequence, view.swap_id, encoded))
+        self.batch.rows[writing.PUT_CHANGE].append((view.sequence, view.swap_id, encoded))
         self.batch.views[SwapId(view.swap_id)] = (view.level, view.sequence, encoded, view.swap_id)
         for event in events:
             self.add_event(SwapId(view.swap_id), event)
 
     def add_event(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:
         """Note something that happened to a swap."""
-        self.batch.rows[storage.PUT_EVENT].append((swap_id, event.SerializeToString(), None))
+        self.batch.rows[writing.PUT_EVENT].append((swap_id, event.SerializeToString(), None))
 
     def add_ignored(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:
         """Note an entry about a swap that did nothing, if the swap is one of the order, known or not here.
@@ -161,20 +161,20 @@ class Book:
         """
         swap = self.live.get(swap_id)
         if swap is None or swap.record is not None:
-            row = (swap_id, event.SerializeToString(), storage.EVENTS_WITH_IGNORED_MAX)
-            self.batch.rows[storage.PUT_EVENT].append(row)
+            row = (swap_id, event.SerializeToString(), writing.EVENTS_WITH_IGNORED_MAX)
+            self.batch.rows[writing.PUT_EVENT].append(row)
 
     def add_proposal(self, proposal: Proposal) -> None:
         """Remember which request an idempotency key stands for."""
         self.batch.proposals[proposal.idempotency_key] = (proposal.swap_id, proposal.policy)
-        self.batch.rows[storage.PUT_PROPOSAL].append(
+        self.batch.rows[writing.PUT_PROPOSAL].append(
             (proposal.idempotency_key, proposal.swap_id, proposal.policy)
         )
 
     def add_acted(self, swap_id: SwapId, kind: SendKind, response: bytes) -> None:
         """Remember where the reveal or cancellation stands that acted."""
         self.batch.acted[swap_id, kind] = response
-        self.batch.rows[storage.PUT_ACTED].append((swap_id, kind, response))
+        self.batch.rows[writing.PUT_ACTED].append((swap_id, kind, response))
 
     def address_of(self, bundle_id: BundleId) -> Address | None:
         """Return which sending a bundle is; None if it is none of ours, or no more."""
@@ -189,12 +189,12 @@ class Book:
 
     def statements(self) -> Iterator[Statement]:
         """Yield what the next transaction writes: the register, all that changed, what is forgotten."""
-        yield from storage.register_statements(self._register_rows.items())
+        yield from writing.register_statements(self._register_rows.items())
         changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
-        yield storage.PUT_VIEW, list(self.batch.views.values())
-        yield from storage.swap_statements(changed)
+        yield writing.PUT_VIEW, list(self.batch.views.values())
+        yield from writing.swap_statements(changed)
         yield from self.batch.rows.items()
-        yield from storage.pruning_statements(next_sequence=self.next_sequence, time_ms=self.register.time_ms)
+        yield from writing.pruning_statements(next_sequence=self.next_sequence, time_ms=self.register.time_ms)
 
     def committed(self) -> Effects:
         """Take note that `statements` are durable, and return what is to be done now."""
@@ -204,7 +204,7 @@ class Book:
                 del self.live[swap_id]
         self.durable_sequence = self.next_sequence
         self.heights = self.batch.heights or self.heights
-        self.first_sequence = max(self.first_sequence, self.next_sequence - storage.CHANGES_KEPT)
+        self.first_sequence = max(self.first_sequence, self.next_sequence - writing.CHANGES_KEPT)
         self._register_rows = {}
         self.batch = Batch()
         return effects

@@ -7,7 +7,7 @@ the checkpoint that it rests on become durable together.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from bridge import storage
+from bridge import writing
 from bridge.book import Book
 from bridge.commands import Progress
 from bridge.history import local_event
@@ -27,15 +27,15 @@ def take_progress(book: Book, progress: Progress, over: Iterable[bridge_pb2.Swap
     for view in over:
         _raise_over(book, view, heights)
     rows = book.batch.rows
-    rows[storage.DELETE_STEP] += [
+    rows[writing.DELETE_STEP] += [
         (step.source, step.rollup, step.height, step.number) for step in progress.steps
     ]
-    rows[storage.PUT_HEIGHT] += [
+    rows[writing.PUT_HEIGHT] += [
         (source, rollup, height) for (source, rollup), height in heights.by_source.items()
     ]
     if progress.checkpoint is not None:
         seen = progress.checkpoint
-        rows[storage.PUT_CHECKPOINT].append((seen.origin, seen.size.to_bytes(8, "big"), seen.root))
+        rows[writing.PUT_CHECKPOINT].append((seen.origin, seen.size.to_bytes(8, "big"), seen.root))
 
 
 def _raise_live(book: Book, swap_id: SwapId, heights: Heights) -> None:

@@ -6,15 +6,14 @@ deleted, everything that is in the order comes back from it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from bridge.levels import Heights, Level, Source
-from bridge.messages import swap_message
 from bridge.phases import Phase
 from bridge.swap import GivenLock, RevealPolicy, Sending, SendKind, Swap
-from deploy.node.database import Database, Row, SqlValue, Statement
+from deploy.node.database import Database, Row, SqlValue
 from lockstep.checkpoint import Checkpoint
 from lockstep.genesis import Genesis
 from lockstep.order import bundle_id_of
@@ -23,7 +22,7 @@ from lockstep.terms import decode_terms
 from lockstep.transactions import decode_transaction
 from lockstep.types import ChainId, RollupId, SwapId
 from lockstep.v1 import common_pb2
-from sequencer.client.messages import bundle_message, read_bundle
+from sequencer.client.messages import read_bundle
 
 APPLICATION_ID: Final = 0x4C534252
 """Marks the file as a coordinator's."""
@@ -102,15 +101,6 @@ SCHEMA: Final = (
     """,
 )
 """One script per version."""
-
-CHANGES_KEPT: Final = 100_000
-"""Changes that can still be watched from; older numbers are PRUNED."""
-
-EVENTS_WITH_IGNORED_MAX: Final = 512
-"""Events of a swap, at which further entries that did nothing are not noted."""
-
-LAPSED_KEPT_MS: Final = 3_600_000
-"""Log time for which a swap that lapsed is remembered: it costs nothing to make many of them."""
 
 _PAGE_ROWS: Final = 10_000
 """Rows that one read fetches while loading, as in the statements below."""
@@ -250,138 +240,3 @@ def _read_swap(row: Row, register: Register) -> Swap:
 def _read_sending(kind: int, leg: int, encoded: bytes, is_asked: int, chain: ChainId) -> Sending:
     bundle = read_bundle(common_pb2.Bundle.FromString(encoded))
     return Sending(SendKind(kind), leg, bundle, bundle_id_of(chain, bundle), bool(is_asked))
-
-
-# --- what a transaction writes ----------------------------------------------------------------------------
-
-
-def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Statement]:
-    """Yield what brings the database from the first to the second of each pair; None: it is new."""
-    pairs = list(changed)
-    ids = [(after.swap_id,) for _, after in pairs]
-    yield "DELETE FROM locks WHERE swap_id = ?", ids
-    yield "DELETE FROM preimages WHERE swap_id = ?", ids
-    yield "DELETE FROM sendings WHERE swap_id = ?", ids
-    yield _PUT_SWAP, [_swap_row(after) for _, after in pairs]
-    yield (
-        "INSERT INTO parties VALUES (?, ?)",
-        [(party, new.number) for old, new in pairs if old is None for party in _parties(new)],
-    )
-    yield (
-        "INSERT INTO locks VALUES (?, ?, ?, ?)",
-        [
-            (swap.swap_id, leg, lock.payload, lock.is_ordered)
-            for _, swap in pairs
-            for leg, lock in swap.locks.items()
-        ],
-    )
-    yield (
-        "INSERT INTO preimages VALUES (?, ?)",
-        [(swap.swap_id, swap.preimage) for _, swap in pairs if swap.preimage is not None],
-    )
-    yield (
-        "INSERT INTO sendings VALUES (?, ?, ?, ?, ?)",
-        [
-            (swap.swap_id, each.kind, each.leg, _bundle_bytes(each), each.is_asked)
-            for _, swap in pairs
-            for each in swap.sendings.values()
-        ],
-    )
-    yield (
-        "INSERT OR IGNORE INTO waiting_steps VALUES (?, ?, ?, ?)",
-        [
-            (source, rollup, new.step_height, new.number)
-            for old, new in pairs
-            if new.step_height and (old is None or new.step_height != old.step_height)
-            for rollup in {leg.rollup for leg in new.terms.legs}
-            for source in Source
-        ],
-    )
-
-
-def register_statements(changed: Iterable[tuple[bytes, bytes | None]]) -> Iterator[Statement]:
-    """Yield what puts rows of the register's table; a value of None deletes."""
-    rows = list(changed)
-    yield "DELETE FROM register WHERE key = ?", [(key,) for key, value in rows if value is None]
-    yield "INSERT OR REPLACE INTO register VALUES (?, ?)", [row for row in rows if row[1] is not None]
-
-
-def pruning_statements(*, next_sequence: int, time_ms: int) -> Iterator[Statement]:
-    """Yield what forgets changes beyond CHANGES_KEPT and swaps that lapsed LAPSED_KEPT_MS ago."""
-    before = [(time_ms - LAPSED_KEPT_MS,)]
-    yield "DELETE FROM changes WHERE sequence < ?", [(next_sequence - CHANGES_KEPT,)]
-    yield (
-        "DELETE FROM parties WHERE number IN (SELECT number FROM swaps WHERE phase = 8 AND final_ms < ?)",
-        before,
-    )
-    yield (
-        "DELETE FROM proposals WHERE swap_id IN (SELECT swap_id FROM swaps WHERE phase = 8 AND final_ms < ?)",
-        before,
-    )
-    yield (
-        "DELETE FROM events WHERE swap_id IN (SELECT swap_id FROM swaps WHERE phase = 8 AND final_ms < ?)",
-        before,
-    )
-    yield "DELETE FROM swaps WHERE phase = 8 AND final_ms < ?", before
-
-
-PUT_PROPOSAL: Final = "INSERT INTO proposals VALUES (?, ?, ?)"
-"""Idempotency key, swap id, policy."""
-
-PUT_ACTED: Final = "INSERT OR REPLACE INTO acted VALUES (?, ?, ?)"
-"""Swap id, kind, response."""
-
-PUT_CHANGE: Final = "INSERT INTO changes VALUES (?, ?, ?)"
-"""Sequence, swap id, view."""
-
-PUT_EVENT: Final = (
-    "INSERT INTO events SELECT ?1, coalesce(place, 0) + 1, ?2 "
-    "FROM (SELECT max(place) AS place FROM events WHERE swap_id = ?1) "
-    "WHERE ?3 IS NULL "
-    "OR place < ?3 AND EXISTS (SELECT 1 FROM swaps WHERE swap_id = ?1 AND phase BETWEEN 3 AND 7)"
-)
-"""Swap id, event, and None; or a number of events beyond which it is not kept, nor unless the order has the
-swap."""
-
-PUT_VIEW: Final = "UPDATE swaps SET level = ?, sequence = ?, view = ? WHERE swap_id = ?"
-"""Level, sequence, view, swap id; of a swap that is over."""
-
-PUT_HEIGHT: Final = "INSERT OR REPLACE INTO heights VALUES (?, ?, ?)"
-"""Source, rollup, height."""
-
-PUT_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)"
-"""Origin, size in 8 bytes, root."""
-
-DELETE_STEP: Final = "DELETE FROM waiting_steps WHERE source = ? AND rollup = ? AND height = ? AND number = ?"
-"""Source, rollup, height, number."""
-
-_PUT_SWAP: Final = (
-    "INSERT INTO swaps "
-    "(number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level, view) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET phase = excluded.phase, "
-    "policy = excluded.policy, is_bundle_ordered = excluded.is_bundle_ordered, "
-    "final_ms = excluded.final_ms, sequence = excluded.sequence, level = excluded.level, view = excluded.view"
-)
-
-
-def _swap_row(swap: Swap) -> tuple[SqlValue, ...]:
-    return (
-        swap.number,
-        swap.swap_id,
-        swap.terms_bytes,
-        swap.phase,
-        swap.policy or 0,
-        swap.is_bundle_ordered,
-        swap.final_ms,
-        swap.sequence,
-        swap.level,
-        swap_message(swap).SerializeToString(),
-    )
-
-
-def _parties(swap: Swap) -> set[bytes]:
-    return {party for leg in swap.terms.legs for party in (leg.sender, leg.recipient)}
-
-
-def _bundle_bytes(sending: Sending) -> bytes:
-    return bundle_message(sending.bundle).SerializeToString()

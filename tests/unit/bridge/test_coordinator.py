@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge import storage
+from bridge import writing
 from bridge.client import AbortReason, LegState, RevealPolicy, SwapPhase
 from deploy.node.logs import Secret
 from lockstep import limits
@@ -662,7 +662,7 @@ async def test_an_opening_that_the_register_ignored_lapses(
 
 
 async def test_what_lapsed_is_forgotten_after_a_while(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LAPSED_KEPT_MS", 10_000)
+    monkeypatch.setattr(writing, "LAPSED_KEPT_MS", 10_000)
     order = started()
     async with running(path, order) as rig:
         await rig.propose(TERMS, key=b"k")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge import storage
+from bridge import writing
 from bridge.client import SwapPhase
 from bridge.levels import Asked
 from lockstep.swap_entries import Verdict, encode_open, encode_reveal
@@ -73,7 +73,7 @@ async def test_entries_that_did_nothing_are_told_with_their_reason(path: Path) -
 async def test_a_flood_of_entries_that_do_nothing_is_not_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "EVENTS_WITH_IGNORED_MAX", 8)
+    monkeypatch.setattr(writing, "EVENTS_WITH_IGNORED_MAX", 8)
     order = started()
     async with running(path, order) as rig:
         await opened(rig)

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import structlog
 
-from bridge import storage, watching
+from bridge import watching, writing
 from bridge.client import BridgeClient, LegState, RevealPolicy, SwapPhase, SwapView
 from bridge.client.views import parse_swap
 from bridge.service import NAME
@@ -244,7 +244,7 @@ async def test_one_stream_goes_on_from_page_to_page(path: Path, monkeypatch: pyt
 
 
 async def test_a_watcher_that_is_behind_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "CHANGES_KEPT", 3)
+    monkeypatch.setattr(writing, "CHANGES_KEPT", 3)
     order = started()
     async with served(path, order) as (rig, address), BridgeClient(address, GENESIS) as client:
         for number in range(6):

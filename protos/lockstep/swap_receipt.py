@@ -1,6 +1,6 @@
 """Swap receipts: one file that shows how a swap was decided, and how its legs were settled.
 
-Owns the bytes of protos/README.md, section 14. What a receipt proves is `lockstep.swap_receipt_verify`'s to
+Owns the bytes of protos/README.md, section 13. What a receipt proves is `lockstep.swap_receipt_verify`'s to
 find out. Invariant: what decodes has one reading, and encodes to the same bytes again.
 
 Nothing comes twice. Headers are given without what follows from the one before (chain, height, parent hash),

@@ -1,6 +1,6 @@
 """Verifying a swap receipt: its bytes and the genesis file in, how the swap was decided and settled out.
 
-Owns the steps of protos/README.md, section 14, and what comes of them. Needs no network, and believes nothing
+Owns the steps of protos/README.md, section 13, and what comes of them. Needs no network, and believes nothing
 but the genesis file. Invariant: what is returned follows from the bytes and from signatures of keys that
 follow from the genesis file; what rests on whose word is told with it (`lockstep.swap_receipt_words`).
 """

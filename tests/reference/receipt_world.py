@@ -12,7 +12,7 @@ from lockstep.attesters import AttesterSet
 from lockstep.block import VerifiedBlock
 from lockstep.checkpoint import Checkpoint, encode_checkpoint
 from lockstep.commitment import Commitment, commitment_hash
-from lockstep.genesis import Genesis
+from lockstep.genesis import Genesis, parse_genesis
 from lockstep.hashing import ZERO_HASH
 from lockstep.merkle import AppendTree, leaf_hash
 from lockstep.receipts import TransactionReceipt, encode_receipt, receipt_leaf_hash
@@ -40,7 +40,7 @@ from lockstep.swap_receipt_build import (
 )
 from lockstep.transactions import Lock
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, HeaderHash, Height, RollupId
-from tests.unit.rollups.chain import ALPHA, ANN, BETA, BOB, Chain, Replica, Swap, key, make_genesis, rollup
+from tests.unit.rollups.chain import ALPHA, ANN, BETA, BOB, Chain, Replica, Swap, genesis_file, key, rollup
 
 INTERVAL: Final = 4
 A1, A2, A3, B1 = (key(f"attester {name}") for name in ("a1", "a2", "a3", "b1"))
@@ -48,9 +48,9 @@ ATTESTERS: Final = {ALPHA: (A1, A2, A3), BETA: (B1,)}
 LOG: Final = key("settlement")
 
 
-def network_genesis() -> Genesis:
-    """Return the genesis of the network."""
-    return make_genesis(
+def network_genesis_file() -> bytes:
+    """Return the genesis file of the network."""
+    return genesis_file(
         rollup(ALPHA, attesters=AttesterSet(2, (A1.public_key, A2.public_key, A3.public_key))),
         rollup(BETA, attesters=AttesterSet(1, (B1.public_key,))),
         anchor_interval_blocks=INTERVAL,
@@ -61,7 +61,7 @@ def network_genesis() -> Genesis:
 class World:
     """The network as it grows."""
 
-    genesis: Genesis = field(default_factory=network_genesis)
+    genesis: Genesis = field(default_factory=lambda: parse_genesis(network_genesis_file()))
     attesters: dict[RollupId, tuple[SigningKey, ...]] = field(default_factory=lambda: dict(ATTESTERS))
 
     def __post_init__(self) -> None:

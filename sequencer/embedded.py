@@ -7,16 +7,15 @@ Owns the order of one block's steps, between any two of which the process may di
     sign        the signature is made, for the first time or again: it is the same
     (answer)    who asked is told; the next commit stores the signature
 
-A restart finds a block that was committed and not signed, and signs it then. A block that was signed is in
-the record, so that a database which lost it is noticed.
+The first three take place in the thread that writes, without a way back and forth between them. A restart
+finds a block that was committed and not signed, and signs it then. A block that was signed is in the record,
+so that a database which lost it is noticed.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from deploy.node.database import finish
 from deploy.node.datadir import DurableCell
 from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import DataRefused
@@ -55,7 +54,7 @@ class EmbeddedEngine:
         self._ledger = ledger
         self._cell = cell
         self._key = key
-        self._genesis = genesis
+        self._tip = genesis if head is None else _tip(head.header)
         self._first_height = first_height
         self._head = head
 
@@ -77,16 +76,20 @@ class EmbeddedEngine:
     async def order(self, proposal: Proposal) -> SealedBlock:
         """Make a block durable, then sign it; see `OrderingEngine.order`. Raises StorageFailed."""
         block = proposal.block
-        tip = self._genesis if self._head is None else _tip(self._head.header)
-        if (block.header.height, block.header.parent_hash) != (tip.height + 1, tip.hash):
-            raise ValueError(f"block {block.header.height} does not follow {tip.height}")
+        if (block.header.height, block.header.parent_hash) != (self._tip.height + 1, self._tip.hash):
+            raise ValueError(f"block {block.header.height} does not follow {self._tip.height}")
         shares = encode_shares(block)
         FAILPOINTS.reach(BEFORE_COMMIT)
         previous = None if self._head is None else (self._head.height, Signature(self._head.header.proof))
-        await self._ledger.append(proposal, shares, previous)
-        FAILPOINTS.reach(COMMITTED)
-        proven = await record_and_sign(self._cell, self._key, block.header, block.header_bytes)
-        self._head = SealedBlock(block.header.height, proven, block.leaves_bytes, shares)
+        proven: list[ProvenHeader] = []
+
+        def prove() -> None:
+            FAILPOINTS.reach(COMMITTED)
+            proven.append(record_and_sign(self._cell, self._key, block.header, block.header_bytes))
+
+        await self._ledger.append(proposal, shares, previous, then=prove)
+        self._head = SealedBlock(block.header.height, proven[0], block.leaves_bytes, shares)
+        self._tip = tip_of(block.header, block.hash)
         return self._head
 
     async def read(
@@ -105,12 +108,12 @@ class EmbeddedEngine:
         return placement
 
 
-async def record_and_sign(
-    cell: DurableCell, key: SigningKey, header: Header, header_bytes: bytes
-) -> ProvenHeader:
-    """Sign the header of a block that is durable, once it is recorded as the last one signed."""
-    signed = LastSigned(header.height, header_hash(header_bytes))
-    await finish(asyncio.to_thread(cell.store, encode_last_signed(signed)))
+def record_and_sign(cell: DurableCell, key: SigningKey, header: Header, header_bytes: bytes) -> ProvenHeader:
+    """Sign the header of a block that is durable, once it is recorded as the last one signed.
+
+    Blocks the calling thread for a sync. Raises StorageFailed.
+    """
+    cell.store(encode_last_signed(LastSigned(header.height, header_hash(header_bytes))))
     FAILPOINTS.reach(RECORDED)
     signature = sign_header(key, header_bytes)
     FAILPOINTS.reach(SIGNED)
@@ -146,7 +149,7 @@ async def open_engine(
             proven = ProvenHeader(last.header, last.signature)
         else:
             check_key(last.height, key.public_key)
-            proven = await record_and_sign(cell, key, decode_header(last.header), last.header)
+            proven = record_and_sign(cell, key, decode_header(last.header), last.header)
         head = SealedBlock(last.height, proven, last.leaves_bytes, {})
     engine = EmbeddedEngine(ledger, cell, key, genesis=genesis, first_height=first_height, head=head)
     yield engine, loss

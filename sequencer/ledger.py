@@ -9,7 +9,7 @@ second. Invariant: blocks are contiguous and never change; one `append` is one t
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from struct import Struct
@@ -118,8 +118,12 @@ class Ledger:
         proposal: Proposal,
         shares: Mapping[Namespace, bytes],
         previous: tuple[Height, Signature] | None,
+        *,
+        then: Callable[[], None] | None = None,
     ) -> None:
         """Store a block, and the signature and register of the one before it; all is on disk after this.
+
+        `then` is called once it is, in another thread, before this returns.
 
         Raises sqlite3.IntegrityError for a height that is there, StorageFailed.
         """
@@ -144,7 +148,7 @@ class Ledger:
         put = [(key, value) for key, value in kept.items() if value is not None]
         statements.append((_PUT_REGISTER, put))
         statements.append((_DELETE_REGISTER, [(key,) for key, value in kept.items() if value is None]))
-        await self._database.transact(statements)
+        await self._database.transact(statements, then=then)
 
     async def save_signature(self, height: Height, signature: Signature) -> None:
         """Store a block's signature, if it is not stored yet. Raises StorageFailed."""

@@ -15,7 +15,7 @@ more statement. That also makes a transaction impossible to cut in two, since a 
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -72,12 +72,19 @@ class _WritingConnection(sqlite3.Connection):
     """Runs a whole transaction in one call, in the thread that owns the connection."""
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        """Run one statement for each row; under `TRANSACTION`, each statement for its rows."""
+        """Run one statement for each row; under `TRANSACTION`, one transaction and what follows it."""
         if sql is not TRANSACTION:
             return super().executemany(sql, parameters)
+        statements, then = parameters
+        cursor = self._transact(statements)
+        if then is not None:
+            then()
+        return cursor
+
+    def _transact(self, statements: Iterable[Statement]) -> sqlite3.Cursor:
         try:
             self.execute("BEGIN IMMEDIATE")
-            for statement, rows in parameters:
+            for statement, rows in statements:
                 super().executemany(statement, rows)
             FAILPOINTS.reach(COMMIT_BEFORE)
         except BaseException:
@@ -127,18 +134,22 @@ class Database:
         for reader in readers:
             self._idle.put_nowait(reader)
 
-    async def transact(self, statements: Sequence[Statement]) -> None:
+    async def transact(
+        self, statements: Sequence[Statement], *, then: Callable[[], None] | None = None
+    ) -> None:
         """Run the statements as one transaction, which is on disk when this returns.
 
-        A cancelled caller still waits for the outcome before it goes; the transaction is whole either way.
+        `then` is called in the connection's thread once it is on disk: what has to follow at once saves the
+        way back and forth. A cancelled caller still waits for the outcome before it goes; the transaction is
+        whole either way.
 
         Raises sqlite3.Error for a statement that fails (nothing of the transaction stays), StorageFailed for
-        a disk that does, and ever after.
+        a disk that does, and ever after; and what `then` raises, which leaves the transaction on disk.
         """
         if self._failure is not None:
             raise StorageFailed(self._failure)
         try:
-            await finish(self._run(statements))
+            await finish(self._run(statements, then))
         except StorageFailed as failure:
             self._failure = str(failure)
             raise
@@ -162,9 +173,9 @@ class Database:
             raise ValueError(f"expected at most one row, found {len(rows)}: {sql}")
         return rows[0] if rows else None
 
-    async def _run(self, statements: Sequence[Statement]) -> None:
+    async def _run(self, statements: Sequence[Statement], then: Callable[[], None] | None) -> None:
         try:
-            await self._writer.executemany(TRANSACTION, statements)
+            await self._writer.executemany(TRANSACTION, (statements, then))
         except (sqlite3.Error, OSError) as error:
             if is_disk_trouble(error):
                 raise StorageFailed(f"{self._path}: {error}; mend the disk and restart") from error

@@ -6,6 +6,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,29 @@ async def count(database: Database) -> int:
     row = await database.read_one(COUNT)
     assert row is not None
     return int(row[0])
+
+
+async def test_what_follows_a_transaction_finds_it_on_disk_and_none_that_failed(tmp_path: Path) -> None:
+    path, seen = tmp_path / "db", list[int]()
+
+    def then() -> None:
+        with closing(sqlite3.connect(path)) as other:
+            seen.append(other.execute(COUNT).fetchone()[0])
+
+    def fail() -> None:
+        raise StorageFailed("what follows failed")
+
+    async with open_database(path, schema=SCHEMA, application_id=MARK) as database:
+        await database.transact([entries(1, 2)], then=then)
+        assert seen == [2]
+        with pytest.raises(sqlite3.IntegrityError):
+            await database.transact([entries(1)], then=then)
+        assert seen == [2]
+        with pytest.raises(StorageFailed, match="what follows failed"):
+            await database.transact([entries(3)], then=fail)
+        assert await count(database) == 3
+        with pytest.raises(StorageFailed, match="what follows failed"):
+            await database.transact([entries(4)], then=then)
 
 
 async def test_what_is_written_is_read_and_stays(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ are about: they wait for it. Does no I/O.
 
 from collections import Counter, deque
 from contextlib import suppress
+from heapq import heappop, heappush
 from typing import Final
 
 from bridge.settlement.client import Auditor
 from deploy.audit.invariants import Invariant, Violated, Violation
 from deploy.audit.statements import Expected, Statements, told_of
-from lockstep.checkpoint import Checkpoint, NoteVerifier, verify_checkpoint
+from lockstep.checkpoint import NoteVerifier, verify_checkpoint
 from lockstep.errors import BadSignature, Discontinuous, Malformed
 from lockstep.genesis import Genesis
 from lockstep.header import header_hash
@@ -44,8 +45,8 @@ class SettlementLog:
         self._roots: list[bytes] = [EMPTY_ROOT]
         """The root of the log of each size."""
         self._waiting: deque[tuple[int, HeaderRange | CommitmentEntry]] = deque()
-        self._checkpoints: list[tuple[int, Checkpoint]] = []
-        """Ordered checkpoints of sizes that were not read yet, with the height of their block."""
+        self._checkpoints: list[tuple[int, int, bytes]] = []
+        """A heap of the ordered checkpoints of sizes that were not read yet: size, block, root."""
         self.anchored_height = 0
         """The last anchored header that was compared."""
 
@@ -87,31 +88,26 @@ class SettlementLog:
         # Anybody may order anything; what the log did not sign says nothing about it.
         with suppress(BadSignature, Malformed):
             checkpoint = verify_checkpoint(decode_log_entry(payload), verifier, verify=verify_raw)
-            self._checkpoints.append((height, checkpoint))
+            heappush(self._checkpoints, (checkpoint.size, height, checkpoint.root))
 
     def catch_up(self) -> None:
         """Compare what waited for a block or an entry that is there now."""
         while self._waiting and _height_of(self._waiting[0][1]) <= self._expected.height:
             self._compare(*self._waiting.popleft())
-        waiting = []
-        for height, checkpoint in self._checkpoints:
-            if checkpoint.size > self.size:
-                waiting.append((height, checkpoint))
-                continue
+        while self._checkpoints and self._checkpoints[0][0] <= self.size:
+            size, height, root = heappop(self._checkpoints)
             self._counts[Invariant.ONE_LOG] += 1
-            if self._roots[checkpoint.size] != checkpoint.root:
-                message = f"of {checkpoint.size} entries, the log signed two roots: it shows two logs"
+            if self._roots[size] != root:
                 raise Violated(
                     Violation(
                         Invariant.ONE_LOG,
-                        message,
+                        f"of {size} entries, the log signed two roots: it shows two logs",
                         height,
                         source=THE_LOG,
-                        expected=checkpoint.root.hex(),
-                        actual=self._roots[checkpoint.size].hex(),
+                        expected=root.hex(),
+                        actual=self._roots[size].hex(),
                     )
                 )
-        self._checkpoints = waiting
 
     def _compare(self, index: int, entry: HeaderRange | CommitmentEntry) -> None:
         place = f"entry {index} of the settlement log"

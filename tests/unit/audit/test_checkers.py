@@ -118,13 +118,13 @@ def test_what_was_acknowledged_is_there(world: World) -> None:
     late = world.audit(keeps_placements=True)
     world.run(late)
     late.acknowledged(placement)
-    moved = replace(placement, height=Height(placement.height + 1))
+    moved = placement._replace(height=Height(placement.height + 1))
     assert found(lambda: late.acknowledged(moved)).invariant == Invariant.ACKNOWLEDGED
 
 
 def test_what_was_acknowledged_and_is_not_there(world: World) -> None:
     audit, block = until_alpha(world)
-    audit.acknowledged(replace(placement_of(block), first_index=9))
+    audit.acknowledged(placement_of(block)._replace(first_index=9))
     violation = found(lambda: audit.block(block))
     assert violation.invariant == Invariant.ACKNOWLEDGED
     assert "9" in violation.expected

@@ -102,9 +102,10 @@ def test_a_bundle_that_comes_twice(world: World) -> None:
     assert "a second time" in violation.message
 
 
-def placement_of(block: VerifiedBlock) -> Placement:
+def placement_of(block: VerifiedBlock, *, ahead: int = 0, first_index: int | None = None) -> Placement:
     entry = block.entries[Namespace(ALPHA)][0]
-    return Placement(entry.bundle_id, block.header.height, entry.first_index, entry.count)
+    first_index = entry.first_index if first_index is None else first_index
+    return Placement(entry.bundle_id, Height(block.header.height + ahead), first_index, entry.count)
 
 
 def test_what_was_acknowledged_is_there(world: World) -> None:
@@ -118,13 +119,13 @@ def test_what_was_acknowledged_is_there(world: World) -> None:
     late = world.audit(keeps_placements=True)
     world.run(late)
     late.acknowledged(placement)
-    moved = placement._replace(height=Height(placement.height + 1))
+    moved = placement_of(block, ahead=1)
     assert found(lambda: late.acknowledged(moved)).invariant == Invariant.ACKNOWLEDGED
 
 
 def test_what_was_acknowledged_and_is_not_there(world: World) -> None:
     audit, block = until_alpha(world)
-    audit.acknowledged(placement_of(block)._replace(first_index=9))
+    audit.acknowledged(placement_of(block, first_index=9))
     violation = found(lambda: audit.block(block))
     assert violation.invariant == Invariant.ACKNOWLEDGED
     assert "9" in violation.expected

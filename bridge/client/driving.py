@@ -101,7 +101,6 @@ class Drive:
         while True:
             try:
                 driven = await self._look_and_step()
-                self._trouble = ""
                 is_late = self._is_late()
                 failure: LockstepError = TimedOut(peer="those whom the swap waits for")
             except LockstepError as error:
@@ -248,6 +247,7 @@ class Drive:
 
     def _notice(self, standing: Standing | None) -> None:
         if standing is not None and (self._standing is None or standing.phase is not self._standing.phase):
+            self._trouble = ""
             reason = f" because of {standing.reason}" if standing.reason else ""
             self._say(standing.phase.name, f"{standing.source} says {standing.phase.name}{reason}")
         self._standing = standing

@@ -4,33 +4,25 @@ Owns what can be typed to act; `swap_reading` has the commands that only look. W
 trader's SDK (`bridge.client`), which records every swap in the wallet before it sends anything.
 """
 
-import asyncio
 import sys
-from collections.abc import Sequence
 
 import click
 
-from bridge.client import REVEAL_NAMES, Driven, RecordedSwap, Role, SwapView
+from bridge.client import REVEAL_NAMES, RecordedSwap, Role, SwapView
 from deploy.commands.frame import (
-    EXIT_DONE,
     EXIT_TYPED_WRONG,
     Command,
     CommandFailed,
     Options,
     network_options,
-    print_json,
     run,
 )
 from deploy.commands.parameters import ACCOUNT, AMOUNT, DURATION, Amount, key_option
-from deploy.commands.swap_desk import Counter, at_counter, drive, find_recorded, find_view
+from deploy.commands.swap_desk import Counter, at_counter, find_recorded, find_view
+from deploy.commands.swap_driving import drive_and_show, resume_all
 from deploy.commands.swap_reading import explain, list_swaps, show, watch
 from deploy.commands.swap_showing import (
-    Telling,
     accept_lines,
-    driven_json,
-    exit_code_of,
-    show_driven,
-    typed,
 )
 from deploy.commands.swap_terms import (
     LegType,
@@ -153,7 +145,7 @@ def propose(
                 if wait:
                     # They must act while this command waits.
                     click.echo("\n".join(("the others type:", *following)), err=True)
-            return await _drive_and_show(
+            return await drive_and_show(
                 counter, key, recorded, wait=wait, timeout_ms=timeout_ms, following=following
             )
 
@@ -207,7 +199,7 @@ def accept(
             verify_expected(view.terms, key.public_key, gives=gives, gets=gets, names=counter.names)
             await _agree(counter, view, key.public_key, is_agreed=yes or bool(gives and gets))
             recorded = await desk.accept(view.terms_bytes)
-            return await _drive_and_show(counter, key, recorded, wait=wait, timeout_ms=timeout_ms)
+            return await drive_and_show(counter, key, recorded, wait=wait, timeout_ms=timeout_ms)
 
     run(options, work)
 
@@ -227,7 +219,7 @@ def reveal(options: Options, swap_id: str, key: SigningKey, timeout_ms: int | No
         async with at_counter(options) as counter:
             recorded = await find_recorded(counter.desk(key), counter, swap_id)
             _insist_on_proposer(recorded, "has the preimage")
-            return await _drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
+            return await drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
 
     run(options, work)
 
@@ -257,7 +249,7 @@ def cancel(
             recorded = await find_recorded(desk, counter, swap_id)
             _insist_on_proposer(recorded, "can cancel it; what you did not lock you need not cancel")
             cancelled = desk.cancel(recorded)
-            return await _drive_and_show(counter, key, cancelled, wait=wait, timeout_ms=timeout_ms)
+            return await drive_and_show(counter, key, cancelled, wait=wait, timeout_ms=timeout_ms)
 
     run(options, work)
 
@@ -285,8 +277,8 @@ def resume(
         async with at_counter(options) as counter:
             if swap_id is not None:
                 recorded = await find_recorded(counter.desk(key), counter, swap_id)
-                return await _drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
-            return await _resume_all(counter, key, timeout_ms=timeout_ms)
+                return await drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
+            return await resume_all(counter, key, timeout_ms=timeout_ms)
 
     run(options, work)
 
@@ -297,40 +289,6 @@ swap.add_lazy("quote", "deploy.commands.quote", "Ask makers for a price, and tak
 
 
 # --- what the commands share ------------------------------------------------------------------------------
-
-
-async def _drive_and_show(
-    counter: Counter,
-    key: SigningKey,
-    recorded: RecordedSwap,
-    *,
-    wait: bool,
-    timeout_ms: int | None,
-    following: Sequence[str] = (),
-) -> int:
-    """Drive a swap, show where it got, and return the exit code."""
-    options, telling = counter.options, Telling(counter.options)
-    driven = await drive(
-        counter, counter.desk(key), recorded, telling, until_idle=not wait, timeout_ms=timeout_ms
-    )
-    if driven.swap.outcome is not None:
-        following = ()
-    if options.is_json:
-        print_json(driven_json(driven, telling, following))
-    else:
-        head = ("the others type:",) if following else ()
-        show_driven(driven, counter.names, (*head, *following, *_going_on(options, driven, counter)))
-    return exit_code_of(driven)
-
-
-def _going_on(options: Options, driven: Driven, counter: Counter) -> list[str]:
-    """Return what the trader types next, if the swap is not at its end."""
-    if driven.swap.outcome is not None:
-        return []
-    name = counter.names.by_account.get(driven.swap.account, "KEY")
-    verb = "reveal" if driven.swap.role is Role.PROPOSER and not driven.swap.is_cancelling else "resume"
-    why = {"reveal": "then, to check what is locked and reveal:", "resume": "to see it to its end:"}[verb]
-    return [why, typed(options, "swap", verb, driven.swap.swap_id.hex(), "--key", name)]
 
 
 async def _agree(counter: Counter, view: SwapView, account: PublicKey, *, is_agreed: bool) -> None:
@@ -357,31 +315,3 @@ async def _agree(counter: Counter, view: SwapView, account: PublicKey, *, is_agr
 def _insist_on_proposer(recorded: RecordedSwap, why: str) -> None:
     if recorded.role is not Role.PROPOSER:
         raise CommandFailed(f"only who proposed swap {recorded.swap_id.hex()} {why}")
-
-
-async def _resume_all(counter: Counter, key: SigningKey, *, timeout_ms: int | None) -> int:
-    """Drive every open swap of a key side by side, and show each end. Returns the worst exit code."""
-    options, names = counter.options, counter.names
-    recorded = [each for each in counter.wallet.swaps(key.public_key) if each.outcome is None]
-
-    async def go_on(each: RecordedSwap) -> tuple[Driven, Telling]:
-        telling = Telling(options, prefix=f"{each.swap_id.hex()[:8]} ")
-        driven = await drive(
-            counter, counter.desk(key), each, telling, until_idle=False, timeout_ms=timeout_ms
-        )
-        return driven, telling
-
-    ends = await asyncio.gather(*map(go_on, recorded), return_exceptions=True)
-    failures = [each for each in ends if isinstance(each, BaseException)]
-    done = [each for each in ends if not isinstance(each, BaseException)]
-    if options.is_json and not failures:
-        told = [driven_json(driven, telling, ()) for driven, telling in done]
-        print_json({"ok": all(each["ok"] for each in told), "swaps": told})
-    elif not options.is_json:
-        for driven, _ in done:
-            show_driven(driven, names, ())
-        if not recorded:
-            click.echo("no swap of this key in the wallet is open")
-    if failures:
-        raise failures[0]
-    return max((exit_code_of(driven) for driven, _ in done), default=EXIT_DONE)

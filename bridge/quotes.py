@@ -321,8 +321,8 @@ def _reason(makers: int, heard: int) -> str:
     """Return why nobody offers anything, and what a taker can do about it."""
     if not makers:
         return "no maker of this pair is connected; ask another coordinator, or agree with somebody directly"
-    said = f"of {makers} connected makers {heard} answered in time, without an offer that can be passed on"
-    return f"{said}; ask again a little later, for another amount, or with a longer wait_ms"
+    said = f"{heard} of {makers} makers answered in time, none with an offer that can be passed on"
+    return f"{said}; ask again a little later, for another amount, or give them more time"
 
 
 def _malformed(what: str, field: str, reason: str) -> Malformed:

@@ -43,6 +43,8 @@ class Side:
     """The asset."""
     base_units: int | None
     """How much; None: makers say."""
+    text: str
+    """What was typed."""
 
 
 class SideType(click.ParamType[Side]):
@@ -59,12 +61,12 @@ class SideType(click.ParamType[Side]):
         try:
             if ":" in text:
                 amount = parse_amount(text, genesis)
-                return Side(RollupAsset(amount.rollup, amount.asset.encode()), amount.base_units)
+                return Side(RollupAsset(amount.rollup, amount.asset.encode()), amount.base_units, text)
             asset, _, rollup = text.partition("@")
             find_asset(genesis, rollup, asset)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        return Side(RollupAsset(RollupId(rollup), asset.encode()), None)
+        return Side(RollupAsset(RollupId(rollup), asset.encode()), None, text)
 
 
 @click.command(cls=Command)
@@ -127,7 +129,7 @@ def quote(
             )
             time_ms = await counter.venue.time_ms()
             if key is None:
-                _show(options, found, counter.names, time_ms=time_ms)
+                _show(options, found, counter.names, time_ms=time_ms, asked=(give, get))
                 return None
             return await _take(counter, key, found, time_ms=time_ms, bound=bound, is_agreed=yes)
 
@@ -204,7 +206,9 @@ def _is_worse(best: Quote, bound: int) -> bool:
 # --- showing ----------------------------------------------------------------------------------------------
 
 
-def _show(options: Options, found: Sequence[SignedQuote], names: Names, *, time_ms: int) -> None:
+def _show(
+    options: Options, found: Sequence[SignedQuote], names: Names, *, time_ms: int, asked: tuple[Side, Side]
+) -> None:
     if options.is_json:
         quotes = [_quote_json(each.quote) | {"signed": each.encoded.hex()} for each in found]
         print_json({"ok": True, "time_ms": time_ms, "quotes": quotes})
@@ -220,14 +224,9 @@ def _show(options: Options, found: Sequence[SignedQuote], names: Names, *, time_
         for quote in (each.quote for each in found)
     ]
     print_table(("maker", "you give", "you get", "premium", "holds for"), rows)
-    best = found[0].quote
-    said = [_side_words(best.pair.give), _side_words(best.pair.get)]
-    command = typed(options, "swap", "quote", "--give", said[0], "--get", said[1], "--take", "--key", "KEY")
-    click.echo(f"to take the best, with the amount that you said: {command}")
-
-
-def _side_words(named: RollupAsset) -> str:
-    return f"{named.asset.decode('latin-1')}@{named.rollup}"
+    words = ("--give", asked[0].text, "--get", asked[1].text, "--take", "--key", "KEY")
+    click.echo("to ask again and take the best:")
+    click.echo(typed(options, "swap", "quote", *words))
 
 
 def _words(quote: Quote, names: Names) -> str:

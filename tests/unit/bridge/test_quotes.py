@@ -194,9 +194,9 @@ async def test_nobody_offers_anything(makers: Makers) -> None:
     async with connected(makers, ADA) as ada:
         asking = asyncio.create_task(makers.request(request_for()))
         ada.answer((await ada.read()).correlation_id)
-        with pytest.raises(NoQuote, match="of 1 connected makers 1 answered in time, without an offer"):
+        with pytest.raises(NoQuote, match="1 of 1 makers answered in time, none with an offer"):
             await offered(asking)
-        with pytest.raises(NoQuote, match="of 1 connected makers 0 answered in time"):
+        with pytest.raises(NoQuote, match="0 of 1 makers answered in time"):
             await makers.request(request_for(wait_ms=1))
 
 
@@ -305,7 +305,7 @@ async def test_a_maker_that_does_not_read_is_not_asked(makers: Makers) -> None:
                 await makers.request(request_for(wait_ms=1))
         # It is not waited for either, however long the taker would.
         async with asyncio.timeout(DEADLINE_S):
-            with pytest.raises(NoQuote, match="of 1 connected makers 0 answered"):
+            with pytest.raises(NoQuote, match="0 of 1 makers answered"):
                 await makers.request(request_for())
         ada.answer(17)
         assert {(await ada.read()).WhichOneof("response") for _ in range(UNREAD_MAX)} == {"asked"}

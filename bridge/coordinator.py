@@ -59,6 +59,9 @@ ACCEPT_PERSISTED: Final = FAILPOINTS.declare(
 BLOCK_PERSISTED: Final = FAILPOINTS.declare(
     "bridge.block.persisted", "a block is durable with what it did to swaps, nobody was told"
 )
+PROGRESS_PERSISTED: Final = FAILPOINTS.declare(
+    "bridge.progress.persisted", "levels are durable with what they rest on, nobody was told"
+)
 SENDING_PERSISTED: Final[Mapping[SendKind, str]] = {
     SendKind.OPENING: FAILPOINTS.declare("bridge.bundle.persisted", "an opening bundle is durable, not sent"),
     SendKind.LOCK: FAILPOINTS.declare("bridge.lock.persisted", "a lone lock is durable, not sent"),
@@ -69,6 +72,7 @@ _COMMAND_PERSISTED: Final[Mapping[type[Command], str]] = {
     Propose: PROPOSAL_PERSISTED,
     Accept: ACCEPT_PERSISTED,
     Follow: BLOCK_PERSISTED,
+    Progress: PROGRESS_PERSISTED,
 }
 
 Answer: TypeAlias = "asyncio.Future[Message | None]"

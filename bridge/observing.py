@@ -24,7 +24,7 @@ from bridge.levels import Heights, Source
 from bridge.reading import Views
 from lockstep.checkpoint import Checkpoint
 from lockstep.commitment import Commitment
-from lockstep.errors import Contradiction, LockstepError, ProofInvalid
+from lockstep.errors import Contradiction, LockstepError, ProofInvalid, ShuttingDown
 from lockstep.header import header_hash
 from lockstep.register import Register
 from lockstep.settlement_entries import CommitmentEntry, HeaderRange, decode_settlement_entry
@@ -247,7 +247,7 @@ class Observer:
             self._news.set()
 
     async def _report(self) -> None:
-        """Have the writer raise the levels of all swaps that reached one, as news comes."""
+        """Have the writer raise the levels of all swaps that reached one, as news comes, until it ends."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -256,7 +256,11 @@ class Observer:
             # Taken after the heights that were found under it, or an older one.
             checkpoint = None if self._log is None else self._log.seen
             while steps := await self._views.due_steps(heights, PAGE_STEPS):
-                await self._coordinator.tell(Progress(heights, steps, checkpoint))
+                try:
+                    await self._coordinator.tell(Progress(heights, steps, checkpoint))
+                except ShuttingDown:
+                    # Why the writer ended is the coordinator's to say.
+                    return
 
     def _tell(self, found: Mapping[tuple[Source, RollupId], int]) -> None:
         if found:

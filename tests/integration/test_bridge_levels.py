@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.client import BridgeClient, CommitLevel, SwapPhase, SwapView
+from bridge.client import BridgeClient, CommitLevel, RevealPolicy, SwapPhase, SwapView
+from bridge.coordinator import PROGRESS_PERSISTED
 from lockstep.types import SwapId
 from tests.integration.bridge_network import CYCLE, market, until_level
 from tests.integration.bridge_process import until
@@ -103,6 +104,24 @@ async def test_a_log_that_is_away_delays_anchors_alone(tmp_path: Path) -> None:
         await here.coordinator()
         await here.net.nodes["settlement"].start()
         await until_level(client, swap_id, CommitLevel.ANCHORED)
+
+
+@pytest.mark.parametrize("pass_number", [1, 2])
+async def test_killed_once_levels_are_durable(tmp_path: Path, pass_number: int) -> None:
+    async with market(tmp_path, "alpha-0", "beta-0") as here:
+        bridge = await here.coordinator(failpoints=f"{PROGRESS_PERSISTED}=kill@{pass_number}")
+        client = await here.client(bridge)
+        terms_bytes = await here.terms()
+        swap_id = await here.give(
+            client, terms_bytes, policy=RevealPolicy.UP_FRONT, preimage=here.ann.preimage(terms_bytes)
+        )
+        await bridge.ended()
+        await here.coordinator()
+        view = await until_level(client, swap_id, CommitLevel.ANCHORED)
+        assert (view.phase, [leg.settled for leg in view.legs]) == (SwapPhase.COMMITTED, [True, True])
+        # Each was told once, in whichever life it was seen.
+        events = [event.kind for event in (await client.explain(swap_id)).events]
+        assert (events.count("settled"), events.count("anchored")) == (2, 1)
 
 
 async def test_another_node_of_a_rollup_speaks_for_one_that_is_away(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ class BridgeClient:
             open_swaps=response.open_swaps,
             first_sequence=response.first_sequence,
             next_sequence=response.next_sequence,
+            makers=response.makers,
         )
 
     async def watch(

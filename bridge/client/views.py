@@ -219,6 +219,8 @@ class BridgeStatus:
     """The first number that `watch` can start from."""
     next_sequence: int
     """The number that the next change will get."""
+    makers: int
+    """Makers that are connected."""
 
 
 _Enum = TypeVar("_Enum", bound=IntEnum)

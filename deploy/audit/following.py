@@ -14,11 +14,12 @@ from deploy.audit.checkers import Audit
 from deploy.audit.invariants import Invariant, Violated
 from deploy.audit.log_watch import LogWatch
 from deploy.audit.nodes import NodeWatch
+from deploy.audit.plain.register import UnknownRules
 from deploy.audit.plain.registry import REGISTER
 from deploy.audit.watching import Watch, is_own_finding, violated_by
 from deploy.node.client import ClientSettings
 from deploy.node.tls import ClientTls
-from lockstep.errors import LockstepError, Oversized, UnavailablePeer
+from lockstep.errors import LockstepError, NotImplementedYet, Oversized, UnavailablePeer
 from lockstep.genesis import Genesis
 from lockstep.header import Tip, genesis_tip, tip_of
 from lockstep.types import SYSTEM_NAMESPACES, Namespace
@@ -91,8 +92,8 @@ class Follower:
     async def run(self, until_height: int | None = None, *, to_head: bool = False) -> None:
         """Audit up to a block, with `to_head` to the newest there is at the start, or for ever.
 
-        Raises `Violated` at the first thing that does not hold; other errors if the order cannot be followed
-        from its start, `UnavailablePeer` if the sequencer is not there at the start.
+        Raises `Violated` at the first thing that does not hold; `UnavailablePeer` if the sequencer is not
+        there at the start; `Pruned`, `NotImplementedYet` or `Oversized` for an order that cannot be audited.
         """
         watch = self.watch
         watch.until_height = until_height
@@ -146,6 +147,8 @@ class Follower:
                         await asyncio.sleep(0)
                         if self._namespaces() != namespaces:
                             break
+        except UnknownRules as error:
+            raise NotImplementedYet(what=str(error)) from error
         except LockstepError as error:
             if not is_own_finding(error):
                 raise

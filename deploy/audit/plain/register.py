@@ -44,7 +44,10 @@ RULES_KNOWN = 1
 
 
 class UnknownRules(Exception):
-    """A block is under rules that this software does not know."""
+    """A block is under rules that this software does not know: from there on nothing can be said."""
+
+    def __init__(self, height: int, version: int) -> None:
+        super().__init__(f"version {version} of the register's rules, from block {height} on")
 
 
 class Block(NamedTuple):
@@ -195,7 +198,7 @@ class Register:
         acted: set[int] = set()
         self.registry.take_effect(block.height, block.time_ms)
         if self.registry.rules > RULES_KNOWN:
-            raise UnknownRules
+            raise UnknownRules(block.height, self.registry.rules)
         self._reach_deadlines(block)
         entries = [(index, payload, True) for index, payload in block.swap_entries]
         entries += [(index, payload, False) for index, payload in block.registry_entries]

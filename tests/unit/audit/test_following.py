@@ -21,6 +21,7 @@ from lockstep.errors import (
     BadSignature,
     Contradiction,
     Discontinuous,
+    NotImplementedYet,
     NotReady,
     Pruned,
     UnavailablePeer,
@@ -29,7 +30,7 @@ from lockstep.errors import (
 from lockstep.genesis import encode_rollup_definition
 from lockstep.header import Tip
 from lockstep.merkle import leaf_hash, root_of
-from lockstep.registry_entries import RegisterRollup, RegistryChange, sign_change
+from lockstep.registry_entries import RegisterRollup, RegistryChange, SetRules, sign_change
 from lockstep.types import REGISTRY_NAMESPACE, ChainId, Height, Namespace, RollupId
 from rollups.client import ProvenCommitment, ProvenState, RollupStatus
 from sequencer.client import FollowedBlock, KeyAt
@@ -366,3 +367,15 @@ async def test_a_rollup_that_registers_is_followed_before_it_begins() -> None:
     assert "gamma" not in first
     assert "gamma" in second
     assert network.audit.chain.rollups["gamma"].state
+
+
+async def test_rules_that_this_version_does_not_know_are_not_audited() -> None:
+    history = History()
+    chain = history.chain
+    change = RegistryChange(chain.genesis.chain_id, "rules", 1, Height(3), SetRules(2))
+    chain.block((REGISTRY_NAMESPACE, sign_change(key("governance"), change)))
+    chain.block()
+    network = Network(World(history))
+    chain.block()
+    with pytest.raises(NotImplementedYet, match="version 2 of the register's rules, from block 3 on"):
+        await network.run()

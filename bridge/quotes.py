@@ -29,6 +29,7 @@ from lockstep.errors import (
     NotReady,
     QueueFull,
     QuotaExceeded,
+    ShuttingDown,
     UnknownNamespace,
 )
 from lockstep.quote_requests import (
@@ -147,7 +148,7 @@ class Makers:
         """Ask every maker of a pair, and return what they offer, best first.
 
         Order of checks: the request, that the order was followed to its end, rollups, room, makers. Raises
-        Malformed, NotReady, UnknownNamespace, QueueFull or NoQuote.
+        Malformed, NotReady, UnknownNamespace, QueueFull, NoQuote, or ShuttingDown at the end.
         """
         request, wait_ms = read_request(message), _read_wait_ms(message.wait_ms)
         self._verify_open(request.pair)
@@ -162,6 +163,9 @@ class Makers:
             self._requests -= 1
         quotes = best_first(each for each in collection.quotes if self._is_fresh(each))
         if not quotes:
+            if self._stopping.is_set():
+                # Makers were sent away: that nobody offers anything would say nothing about them.
+                raise ShuttingDown
             raise NoQuote(pair=str(request.pair), reason=_reason(len(makers), collection.heard))
         return quotes
 

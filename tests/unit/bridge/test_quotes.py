@@ -388,7 +388,7 @@ async def test_the_end_of_the_service_ends_every_wait(rig: Rig, makers: Makers) 
     rig.stopping.set()
     with pytest.raises(ShuttingDown):
         await stream.read()
-    with pytest.raises(NoQuote):
+    with pytest.raises(ShuttingDown):
         await offered(asking)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from bridge.client import BridgeClient, CommitLevel, RevealPolicy, SwapPhase, SwapView
 from bridge.coordinator import PROGRESS_PERSISTED
+from lockstep import limits
 from lockstep.types import SwapId
 from tests.integration.bridge_network import CYCLE, market, until_level
 from tests.integration.bridge_process import until
@@ -37,14 +38,15 @@ async def until_explained(client: BridgeClient, swap_id: SwapId, start: str) -> 
             await asyncio.sleep(0.02)
 
 
-async def test_a_cycle_over_three_rollups_rises_to_anchored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("legs", [3, limits.LEGS_MAX])
+async def test_a_cycle_over_three_rollups_rises_to_anchored(tmp_path: Path, legs: int) -> None:
     async with market(tmp_path, "alpha-0", "beta-0", "gamma-0") as here:
         bridge = await here.coordinator()
         client = await here.client(bridge)
         first = (await client.status()).next_sequence
-        swap_id = await here.commit(client, await here.terms(CYCLE))
+        swap_id = await here.commit(client, await here.terms((CYCLE * legs)[:legs]))
         end = await until_level(client, swap_id, CommitLevel.ANCHORED)
-        assert [leg.settled for leg in end.legs] == [True] * 3
+        assert [leg.settled for leg in end.legs] == [True] * legs
         for rollup in CYCLE:
             node = await here.net.client(f"{rollup}-0")
             assert (await node.status()).height >= end.decided_height
@@ -60,7 +62,7 @@ async def test_a_cycle_over_three_rollups_rises_to_anchored(tmp_path: Path) -> N
         explained = await client.explain(swap_id)
         assert explained.waiting_for == ""
         kinds = [event.kind for event in explained.events]
-        assert kinds.count("settled") == 3
+        assert kinds.count("settled") == legs
         assert kinds.index("decided") < kinds.index("settled") < kinds.index("anchored") == len(kinds) - 1
         # Levels are durable, and nobody is asked again about what is known.
         await bridge.kill()

@@ -57,7 +57,7 @@ class VerifiedLeg:
     recipient: bytes
     """Who is to get it."""
     asset: str
-    """The asset."""
+    """The asset; one whose name people cannot read is shown as 0x and its hex digits."""
     amount: int
     """How much."""
     premium: int
@@ -210,13 +210,18 @@ def _leg(record: SwapRecord, place: int, receipt: Settled | None) -> VerifiedLeg
         rollup=leg.rollup,
         sender=leg.sender,
         recipient=leg.recipient,
-        asset=leg.asset.decode("latin-1"),
+        asset=_readable(leg.asset),
         amount=leg.amount,
         premium=record.terms.premium_of(place),
         verdict=record.legs[place].verdict,
         outcome=outcome,
         premium_outcome=premium_outcome,
     )
+
+
+def _readable(name: bytes) -> str:
+    text = name.decode("latin-1")
+    return text if text.isascii() and text.isprintable() else f"0x{name.hex()}"
 
 
 def _malformed(field: str, reason: str) -> Malformed:

@@ -207,6 +207,9 @@ def _verify_entries(receipt: SwapReceipt) -> tuple[Entries, list[tuple[Height, s
             proof=block.proof,
             root=header.data_root,
         )
+        names = [each.leaf.namespace for each in block.namespaces]
+        if any(left >= right for left, right in pairwise(names)):
+            raise _malformed("blocks.namespaces", "are not in order of their names, as those of a block are")
         for namespace in block.namespaces:
             placed = _verify_namespace(header, namespace)
             if namespace.leaf.namespace == SWAP_NAMESPACE:

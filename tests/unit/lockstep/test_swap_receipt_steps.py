@@ -9,6 +9,8 @@ from lockstep.checkpoint import encode_checkpoint
 from lockstep.errors import ReceiptInvalid
 from lockstep.genesis import parse_genesis
 from lockstep.header import encode_header, sign_header
+from lockstep.merkle import root_of
+from lockstep.order import namespace_leaf_hash
 from lockstep.receipts import (
     PremiumOutcome,
     SettlementCode,
@@ -21,7 +23,7 @@ from lockstep.registry_entries import RotateAttester, SetRules
 from lockstep.settlement_entries import (
     encode_settlement_entry,
 )
-from lockstep.swap_entries import encode_reveal, sign_cancel
+from lockstep.swap_entries import RejectReason, encode_reveal, sign_cancel
 from lockstep.swap_receipt import (
     Shown,
     SwapReceipt,
@@ -51,7 +53,7 @@ from tests.reference.receipt_stories import (
     told,
 )
 from tests.reference.receipt_world import A1, A3, B1, INTERVAL, LOG, World
-from tests.unit.rollups.chain import ALPHA, ANN, BETA, BOB, CARL, Swap, genesis_file, make_swap
+from tests.unit.rollups.chain import ALPHA, ANN, BETA, BOB, CARL, Swap, genesis_file, key, leg, make_swap
 
 
 def test_a_log_and_attesters_of_the_tests_own_can_tell_the_truth() -> None:
@@ -539,3 +541,35 @@ class TestSettlement:
         place = story.verify().decided
         receipt = encode_receipt(UnbackedReceipt(place.height, place.index, story.swap.id, 0))
         self.refused(story, "are not those of the legs", {**settled_in(story), ALPHA: [receipt]})
+
+
+def test_an_asset_that_nobody_can_read_is_shown_in_hex() -> None:
+    world, _ = begun()
+    swap = make_swap(world.chain, leg(ALPHA, ANN, BOB, 100, b"\x1b[31mgold"), leg(BETA, BOB, ANN, 40))
+    opened = world.open_and_lock(swap)
+    said = [world.attest(each, swap, 0, reason=RejectReason.UNKNOWN_ASSET) for each in (A1, A3)]
+    world.block(*said)
+    verified = told(world, swap, opened).verify()
+    assert verified.legs[0].asset == "0x" + b"\x1b[31mgold".hex()
+    assert all(sentence.isprintable() for sentence in (*verified.proves, *verified.attests))
+
+
+def test_a_sequencer_that_signs_a_block_with_two_leaves_of_one_name() -> None:
+    """Nobody who follows the order takes such a block; a receipt must not choose between the two."""
+    story = committed()
+    place = story.opened.height + 2 - story.receipt.opened_height
+    [block] = [each for each in story.receipt.blocks if each.height == story.opened.height + 2]
+    [swaps] = block.namespaces
+    leaves = [namespace_leaf_hash(swaps.leaf)] * 2
+    header = replace(story.receipt.headers[place], namespace_count=2, data_root=root_of(leaves))
+    # Everything behind it would have to be made anew: the last header is this one.
+    twice = replace(block, namespaces=(replace(swaps, index=0), replace(swaps, index=1)), proof=())
+    headers = (*story.receipt.headers[:place], header)
+    anchor = replace(story.receipt.log.anchor, signature=sign_header(key("sequencer"), encode_header(header)))
+    receipt = replace(
+        story.receipt,
+        headers=headers,
+        blocks=(*story.receipt.blocks[:-1], twice),
+        log=replace(story.receipt.log, anchor=anchor),
+    )
+    story.refused("7 entries", "order of their names", relogged(story, receipt=receipt))

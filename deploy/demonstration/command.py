@@ -98,9 +98,14 @@ def _show_what_next(console: Console, folder: Path | None) -> None:
     if program.is_relative_to(Path.cwd()):
         program = program.relative_to(Path.cwd())
     commands = {
-        f"{program} devnet up --detach": "this network, to stay",
+        f"{program} devnet up --detach": "this network, to stay; the others are about it",
         f"{program} devnet status": "height and root of each process",
-        f"{program} devnet kill beta-0": "do it yourself; it is started again",
+        f"{program} account balance alice": "what she has, proven",
+        f"{program} swap propose --give 5:gold@alpha --get 7.50:silver@beta --with bob --key alice": (
+            "it says how bob accepts"
+        ),
+        f"{program} devnet kill beta-0": "it is started again",
+        f"{program} audit": "executes everything again and compares",
         f"{program} devnet down": "stop it",
     }
     guides = {
@@ -109,10 +114,10 @@ def _show_what_next(console: Console, folder: Path | None) -> None:
         "sequencer/README.md": "connect a rollup, from any language",
         "rollups/README.md": "run a node, write a module",
     }
-    width = max(map(len, (*commands, *guides)))
     console.print("\n[bold]Where to look next")
-    for where, what in (*commands.items(), *guides.items()):
-        console.print(f"  {where:<{width}}  [dim]{what}", soft_wrap=True)
+    for entries in (commands, guides):
+        for where, what in entries.items():
+            console.print(f"  {where}  [dim]{what}", soft_wrap=True)
     if folder is not None:
         receipt, genesis = folder / RECEIPTS / "swap-5.receipt", folder / "genesis.json"
         console.print("What a receipt proves, and what it only attests:")

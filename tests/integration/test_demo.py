@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from deploy.node.chain_files import load_genesis
 from lockstep.swap_receipt_verify import verify_swap_receipt
 
 pytestmark = pytest.mark.processes
+
+ROOT = Path(__file__).parents[2]
 
 
 def run_demo(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -112,6 +115,38 @@ def test_the_demo_shows_what_it_promises(demo: Demo) -> None:
 
     assert (demo.kept / "genesis.json").exists()
     assert (demo.kept / "logs" / "beta-0.log").stat().st_size > 0
+
+
+def typed(command: str, *, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        shlex.split(command), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_where_to_look_next_is_there(demo: Demo, tmp_path: Path) -> None:
+    """What it says to type is typed, in its order, on the devnet that the first command starts."""
+    told = demo.shown.rpartition("Where to look next")[2]
+    lockstep = str(Path(sys.executable).with_name("lockstep"))
+    commands = [line.strip().partition("  ")[0] for line in told.splitlines() if lockstep in line]
+    assert [command.split()[1:3] for command in commands] == [
+        ["devnet", "up"],
+        ["devnet", "status"],
+        ["account", "balance"],
+        ["swap", "propose"],
+        ["devnet", "kill"],
+        ["audit"],
+        ["devnet", "down"],
+        ["receipt", "verify"],
+    ]
+    try:
+        for command in commands:
+            done = typed(command, cwd=tmp_path)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+    finally:
+        typed(f"{lockstep} devnet down", cwd=tmp_path)
+    guides = re.findall(r"^  (\S+\.md)  ", told, re.MULTILINE)
+    assert guides
+    assert all((ROOT / guide).is_file() for guide in guides)
 
 
 def test_every_receipt_shows_what_the_demo_saw(demo: Demo) -> None:

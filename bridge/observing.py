@@ -171,7 +171,8 @@ class Observer:
             try:
                 await _verify_executed(node, register)
             except LockstepError as error:
-                self._say(peer, "rollup_not_followed", error)
+                if self._is_news(peer, error):
+                    structlog.get_logger().warning("rollup_not_followed", peer=peer, reason=error.message)
                 nodes.rotate(-1)
                 is_behind |= error.retryable
             else:
@@ -200,7 +201,10 @@ class Observer:
                 structlog.get_logger().error("settlement_log_contradicted_itself", reason=error.message)
                 return
             except LockstepError as error:
-                self._say(peer, "settlement_log_not_followed", error)
+                if self._is_news(peer, error):
+                    structlog.get_logger().warning(
+                        "settlement_log_not_followed", peer=peer, reason=error.message
+                    )
                 await asyncio.sleep(PAUSE_MS / 1_000)
             await asyncio.sleep(ANCHOR_MS / 1_000)
 
@@ -271,11 +275,11 @@ class Observer:
         awaited = await self._views.awaited_height(source, rollup)
         return awaited > self._heights.of(source, rollup)
 
-    def _say(self, peer: str, event: str, error: LockstepError) -> None:
-        """Say once that somebody is not followed, until he is well or something else is wrong."""
-        if self._trouble.get(peer) != error.code:
-            structlog.get_logger().warning(event, peer=peer, reason=error.message)
+    def _is_news(self, peer: str, error: LockstepError) -> bool:
+        """Answer whether this was not wrong with somebody the last time: everything is said once."""
+        is_new = self._trouble.get(peer) != error.code
         self._trouble[peer] = error.code
+        return is_new
 
     def _is_well(self, peer: str) -> None:
         if self._trouble.pop(peer, None) is not None:

@@ -22,6 +22,7 @@ from bridge.client.desk import Desk
 from bridge.client.driving import Driven, Progress
 from bridge.client.failover import Failover
 from bridge.client.maker import Maker, Offer
+from bridge.client.offered import Offered
 from bridge.client.quotes import TakenQuote, take_quote, terms_of_quote
 from bridge.client.recorded import REVEAL_NAMES, RecordedSwap, Role
 from bridge.client.service import BridgeClient
@@ -60,6 +61,7 @@ __all__ = [
     "Maker",
     "NotAsAgreed",
     "Offer",
+    "Offered",
     "Progress",
     "RecordedSwap",
     "RevealPolicy",

@@ -88,6 +88,7 @@ class Maker:
         settle_within_ms: int = SETTLE_WITHIN_MS,
         time_ms: TimeSource | None = None,
         tell: Tell = _ignore,
+        offered: Offered | None = None,
     ) -> None:
         """Offer what `price` says for requests of `pairs`, 1..256.
 
@@ -95,7 +96,8 @@ class Maker:
         funds are held for no more than `settle_within_ms` (at least 5,000) of log time after that. Log time
         comes from `time_ms`, by default with each request from the coordinator, which by lying could have
         them held for longer: a maker with a node or a sequencer of its own asks that. `tell` hears of each
-        change of a swap that took a quote.
+        change of a swap that took a quote. Makers of one account that share `offered` lock at each of their
+        coordinators what was quoted through any.
         """
         if settle_within_ms < limits.REVEAL_WINDOW_MS_MIN:
             raise ValueError(
@@ -113,7 +115,7 @@ class Maker:
         self._settle_within_ms = settle_within_ms
         self._time_ms = time_ms
         self._tell = tell
-        self._offered = Offered(self._trader.account)
+        self._offered = Offered(self._trader.account) if offered is None else offered
         self._giving: set[SwapId] = set()
         self._answers: asyncio.Queue[bridge_pb2.MakeQuotesRequest] = asyncio.Queue()
         self._thinking = 0

@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from bridge.client import Maker, Offer, SwapView
+from bridge.client import Maker, Offer, Offered, SwapView
 from deploy.commands.connecting import connected
 from deploy.commands.frame import Command, Options, network_options, options_of, print_json_line, run
 from deploy.commands.parameters import AMOUNT, DURATION, Amount, key_option, parse_amount
@@ -142,6 +142,7 @@ def run_maker(
 
         async with connected(options) as network:
             log_time = (await network.sequencer()).time_ms
+            offered = Offered(key.public_key)
             makers = [
                 Maker(
                     bridge,
@@ -153,6 +154,7 @@ def run_maker(
                     settle_within_ms=settle_within_ms,
                     time_ms=log_time,
                     tell=telling.swap,
+                    offered=offered,
                 )
                 for bridge in await network.bridges()
             ]

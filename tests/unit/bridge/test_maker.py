@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bridge.client import BridgeClient, LegState, SwapPhase, SwapView
+from bridge.client import BridgeClient, LegState, Offered, SwapPhase, SwapView
 from bridge.client.maker import Maker, Offer
 from bridge.client.quotes import terms_of_quote
 from bridge.service import NAME
@@ -19,7 +19,7 @@ from lockstep.errors import NoQuote, UnknownNamespace
 from lockstep.quote_requests import QuoteRequest, read_pair
 from lockstep.quotes import Pair, Quote, RollupAsset
 from lockstep.signing import SigningKey
-from lockstep.terms import decode_terms, swap_id_of
+from lockstep.terms import Terms, decode_terms, encode_terms, swap_id_of
 from lockstep.transactions import decode_transaction
 from lockstep.types import RollupId, SwapId
 from tests.unit.bridge.chain import ANN, BOB, GENESIS, TIME_MS, FakeOrder
@@ -281,6 +281,29 @@ async def test_a_coordinator_that_lost_its_database_gets_the_same_lock_again(
             await until_locked_by_bob(client, swap_id)
             await client.accept(swap_id, 0, ANN.sign_lock(terms_bytes, 0))
             assert (await client.wait_until(swap_id, [SwapPhase.OPEN])).phase is SwapPhase.OPEN
+
+
+async def test_what_one_coordinator_quoted_is_locked_at_another(scene: Scene, tmp_path: Path) -> None:
+    other, shared = Scene(scene.order, tmp_path / "other.sqlite"), Offered(BOB.account)
+    async with (
+        scene.coordinator() as here,
+        other.coordinator() as there,
+        making(here, offered=shared),
+        making(there, offered=shared),
+    ):
+        terms_bytes = taken(await best(here))
+        swap_id = await propose(there, terms_bytes)
+        await until_locked_by_bob(there, swap_id)
+        # Proposed at the first as well it is the same swap: one quote, one lock.
+        await propose(here, terms_bytes)
+        await until_locked_by_bob(here, swap_id)
+        assert shared.take(*other_swap(terms_bytes), now_s=0) is None
+
+
+def other_swap(terms_bytes: bytes) -> tuple[SwapId, Terms]:
+    """Return another swap that would keep the same quote."""
+    terms = replace(decode_terms(terms_bytes), salt=b"another salt....")
+    return swap_id_of(encode_terms(terms)), terms
 
 
 async def test_what_cannot_be_made_is_raised(scene: Scene) -> None:

@@ -10,20 +10,22 @@ import pytest
 
 from bridge.client import BridgeClient, Failover, SwapPhase, SwapView
 from bridge.client.receipts import Sources, get_swap_receipt, open_sources
+from bridge.settlement.client import SettlementClient
+from deploy.node.chain_files import save_key
 from deploy.node.client import ClientSettings
 from lockstep.attesters import AttesterSet
 from lockstep.errors import LockstepError, NotFound, NotReady, ReceiptInvalid
 from lockstep.receipts import PremiumOutcome
 from lockstep.register import BLOCK_OPENING, OutcomeReason, Phase
-from lockstep.registry_entries import RegistryChange, RotateAttester, sign_change
+from lockstep.registry_entries import RegistryChange, RotateAttester, RotateKey, sign_change
 from lockstep.swap_receipt_legs import LegOutcome
 from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
 from lockstep.terms import Premium, PremiumShare, decode_terms
 from lockstep.types import REGISTRY_NAMESPACE, Height, SwapId
 from tests.integration.bridge_network import CYCLE, Market, market
 from tests.integration.rollup_deals import make_deal
-from tests.integration.rollup_network import Network, Node, network
-from tests.unit.rollups.chain import ALPHA, BETA, key, rollup
+from tests.integration.rollup_network import DEADLINE_S, Network, Node, network
+from tests.unit.rollups.chain import ALPHA, BETA, key, rollup, seed
 
 pytestmark = pytest.mark.processes
 
@@ -175,18 +177,31 @@ async def test_a_coordinator_that_lies_gets_no_receipt_made(tmp_path: Path) -> N
 
 
 async def test_keys_that_were_replaced_are_shown_with_the_receipt(tmp_path: Path) -> None:
-    """Two of two attesters of beta, one of them new; no coordinator is asked."""
+    """Two of two attesters of beta, one of them new, and a new key of the log; no coordinator is asked."""
     attesters = AttesterSet(2, tuple(key(name).public_key for name in TWO.values()))
     rollups = (rollup(ALPHA), rollup(BETA, attesters=attesters))
     keys = {**TWO, "beta-2": "new attester of beta"}
     async with network(tmp_path, "alpha-0", *keys, rollups=rollups, keys=keys) as net:
         old, new = (key(name).public_key for name in (TWO["beta-0"], keys["beta-2"]))
         effective = Height((await net.sequencer.status()).height + 3)
-        change = RegistryChange(net.genesis.chain_id, BETA, 1, effective, RotateAttester(old, new))
-        await net.order((REGISTRY_NAMESPACE, sign_change(key("governance"), change)))
+        new_log = RotateKey(key("new settlement").public_key)
+        changes = [
+            RegistryChange(net.genesis.chain_id, subject, 1, effective, action)
+            for subject, action in ((BETA, RotateAttester(old, new)), ("settlement", new_log))
+        ]
+        governance = key("governance")
+        await net.order(*((REGISTRY_NAMESPACE, sign_change(governance, each)) for each in changes))
         beta = await net.client("beta-1")
         await beta.balances(net.genesis.sequencer, min_height=effective)
         await net.nodes["beta-0"].kill()
+        log = net.nodes["settlement"]
+        async with SettlementClient(log.address, net.genesis) as settlement, asyncio.timeout(DEADLINE_S):
+            while (await settlement.status()).anchored_height < effective:  # noqa: ASYNC110 - it is asked
+                await asyncio.sleep(0.05)
+        await log.end()
+        save_key(tmp_path / "new-settlement.pem", seed("new settlement"))
+        log.settings = 'key = "new-settlement.pem"'
+        await log.start()
 
         deal = await make_deal(net)
         opened = await net.order(deal.open, *deal.locks)
@@ -194,5 +209,5 @@ async def test_keys_that_were_replaced_are_shown_with_the_receipt(tmp_path: Path
         await net.order(deal.reveal)
         verified = await got(net, deal.id)
         assert ends(verified) == (Phase.COMMITTED, OutcomeReason.NONE, [PAID] * 2)
-        assert any("but by the 1 changes shown" in each for each in verified.attests)
+        assert any("but by the 2 changes shown" in each for each in verified.attests)
         assert any("2 of 2 attesters of beta" in each for each in verified.proves)

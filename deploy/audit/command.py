@@ -158,12 +158,12 @@ async def _tell(summary: Callable[[], Summary], say: Say, *, is_json: bool) -> N
         now, now_s = summary(), time.monotonic()
         rate = (now.height - before) / (now_s - before_s)
         before, before_s = now.height, now_s
-        away = [node.source for node in now.nodes if node.away]
+        away = sum(bool(node.away) for node in now.nodes)
+        compared = min((node.compared_height for node in now.nodes), default=0)
         say(
-            f"block {now.height} of {now.head_height}, {rate:.0f} blocks/s, "
-            f"nodes compared up to {min((node.compared_height for node in now.nodes), default=0)}, "
-            f"{sum(now.swaps.values())} swaps ended, anchored up to {now.anchored_height}"
-            + (f", away: {', '.join(away)}" if away else "")
+            f"block {now.height} of {now.head_height}, {rate:.0f}/s; nodes up to {compared}, "
+            f"log up to {now.anchored_height}; {sum(now.swaps.values())} swaps"
+            + (f"; {away} of {len(now.nodes)} nodes away" if away else "")
         )
         if is_json and now_s - told_s >= TELL_S:
             told_s = now_s

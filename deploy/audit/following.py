@@ -32,6 +32,9 @@ GRACE_MS: Final = 10_000
 NAMESPACES_MAX: Final = 64
 """Namespaces that one stream of the order carries: a chain of more cannot be audited."""
 
+LEAD_BLOCKS_MAX: Final = 512
+"""How far the order is followed ahead of what nodes that answer were compared with."""
+
 THE_SEQUENCER: Final = "the sequencer"
 
 
@@ -139,7 +142,7 @@ class Follower:
                     async for followed in blocks:
                         watch.head_height = followed.head_height
                         await watch.advanced()
-                        await watch.until(watch.may_advance)
+                        await watch.until(self._may_advance)
                         self.audit.block(followed.block)
                         tip = tip_of(followed.block.header, followed.block.hash)
                         await watch.advanced()
@@ -153,6 +156,14 @@ class Follower:
             if not is_own_finding(error):
                 raise
             raise violated_by(Invariant.ORDER, error, THE_SEQUENCER, height=self.audit.height + 1) from error
+
+    def _may_advance(self) -> bool:
+        """Answer whether to go on: not far ahead of nodes that answer, so that they are compared soon."""
+        height = self.audit.height
+        is_ahead = any(
+            not node.away and height >= node.compared_height + LEAD_BLOCKS_MAX for node in self.nodes
+        )
+        return self.watch.may_advance() and (not is_ahead or self.watch.halt_height is not None)
 
     def _namespaces(self) -> list[Namespace]:
         """Return what is to be followed: the system's, and every rollup that there is or is about to be."""

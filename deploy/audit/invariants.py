@@ -25,6 +25,7 @@ class Invariant(Enum):
     DECIDED_ONCE = "a swap is decided once, and for what stands in its record"
     ESCROW = "escrow stands exactly while its swap is recorded and undecided"
     DEADLINES = "no swap is undecided past its deadline, and none is decided against it"
+    ATTESTED = "attesters say of a lock what their rollup's escrow says"
     COMMITMENTS = "every node says of its rollup what the order makes of it"
     REGISTER = "every node has the swap register that the order makes"
     ANCHORS = "the settlement log anchors the order's headers and the rollups' true commitments"

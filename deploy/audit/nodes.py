@@ -74,6 +74,7 @@ class NodeWatch:
                 if is_own_finding(error):
                     raise violated_by(Invariant.COMMITMENTS, error, self.source, height=last) from error
                 self.away = error.message
+                await watch.advanced()
                 await asyncio.sleep(PAUSE_S)
             else:
                 self.away = ""

@@ -12,7 +12,16 @@ from deploy.audit.invariants import Invariant, Violated, Violation
 from deploy.audit.plain.entries import LOCKED, Leg
 from deploy.audit.plain.reading import Bytes
 from deploy.audit.plain.register import Opening, Register
-from deploy.audit.plain.rollup import ABORTED, COMMITTED, PAID, Rollup, decided_place, read_held
+from deploy.audit.plain.rollup import (
+    ABORTED,
+    COMMITTED,
+    PAID,
+    Held,
+    Rollup,
+    decided_place,
+    escrow_key,
+    read_held,
+)
 from deploy.audit.value import ESCROW
 
 __pure__ = True
@@ -36,6 +45,8 @@ class Swaps:
 
     def block(self, register: Register, rollups: Mapping[str, Rollup], time_ms: int) -> None:
         """Check what the newest block did to swaps."""
+        for opening in register.touched.values():
+            self._check_ballots(register, opening, rollups)
         settled = {name: dict(_settled(rollup)) for name, rollup in rollups.items()}
         decided = register.decided
         for opening in decided:
@@ -58,6 +69,30 @@ class Swaps:
         for rollup in rollups.values():
             everything = {key: (value, value) for key, value in rollup.state.items() if key[0] == ESCROW}
             self._check_escrow(register, rollup, everything)
+
+    def _check_ballots(self, register: Register, opening: Opening, rollups: Mapping[str, Rollup]) -> None:
+        """Whoever attested a lock in this block said what the escrow record says, which was there before."""
+        for ballot in opening.counted():
+            leg = opening.terms.legs[ballot.leg]
+            if ballot.at[0] != register.height or not _has_escrow(rollups[leg.rollup]):
+                continue
+            held = _held_before(rollups[leg.rollup], opening, ballot.leg)
+            self._counts[Invariant.ATTESTED] += 1
+            said = (ballot.verdict, ballot.reason)
+            found = None if held is None else (held.verdict, held.reason)
+            if said != found:
+                _, keys = opening.sets[ballot.leg]
+                raise Violated(
+                    Violation(
+                        Invariant.ATTESTED,
+                        f"an attester of {leg.rollup} lied about leg {ballot.leg}",
+                        rollup=leg.rollup,
+                        source=f"attester {keys[ballot.key_index].hex()}",
+                        place=f"swap {opening.swap_id.hex()}, entry {ballot.at[1]} of the block",
+                        expected="no lock" if found is None else f"verdict {found[0]}, reason {found[1]}",
+                        actual=f"verdict {said[0]}, reason {said[1]}",
+                    )
+                )
 
     # --- the decision
 
@@ -118,14 +153,12 @@ class Swaps:
         assert outcome is not None, "it was decided"
         self._counts[Invariant.WHOLE] += 1
         for place, leg in enumerate(opening.terms.legs):
-            rollup = rollups[leg.rollup]
-            if rollup.modules is None or rollup.modules.escrow is None:
+            if not _has_escrow(rollups[leg.rollup]):
                 # Not our runtime: what its legs came to cannot be seen here.
                 continue
             receipt = settled[leg.rollup].get((swap_id, place, decided_place(opening)[1]))
-            value, _ = rollup.changes.get(b"\x02" + swap_id + bytes((place,)), (None, None))
-            held = None if value is None else read_held(value)
-            was_locked = held is not None and held.verdict == LOCKED and held.opened == opening.at[:2]
+            held = _held_before(rollups[leg.rollup], opening, place)
+            was_locked = held is not None and held.verdict == LOCKED
             if outcome.phase == "COMMITTED" and (receipt is None or receipt[1] == UNBACKED):
                 message = f"leg {place} of a committed swap had no escrow: attesters of {leg.rollup} lied"
                 raise _broken(Invariant.WHOLE, swap_id, message, leg.rollup)
@@ -178,7 +211,7 @@ class Swaps:
                 raise _broken(Invariant.ESCROW, key[1:33], message, rollup.name)
         for opening in register.decided:
             for place, leg in enumerate(opening.terms.legs):
-                key = b"\x02" + opening.swap_id + bytes((place,))
+                key = escrow_key(opening.swap_id, place)
                 again = register.there.get(opening.swap_id, opening) is not opening
                 if leg.rollup == rollup.name and key in rollup.state and not again:
                     message = f"leg {place} is still in escrow after the decision"
@@ -201,6 +234,18 @@ class Swaps:
                         actual=second.hex(),
                     )
                 )
+
+
+def _has_escrow(rollup: Rollup) -> bool:
+    return rollup.modules is not None and rollup.modules.escrow is not None
+
+
+def _held_before(rollup: Rollup, opening: Opening, leg: int) -> Held | None:
+    """Return an opening's escrow record on a leg as it was before the newest block."""
+    key = escrow_key(opening.swap_id, leg)
+    value, _ = rollup.changes.get(key, (rollup.state.get(key), None))
+    held = None if value is None else read_held(value)
+    return held if held is not None and held.opened == opening.at[:2] else None
 
 
 def _settled(rollup: Rollup) -> Iterator[tuple[LegName, bytes]]:

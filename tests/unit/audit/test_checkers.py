@@ -24,7 +24,7 @@ from lockstep.swap_entries import RejectReason
 from lockstep.transactions import Lock, Transfer
 from lockstep.types import LOG_NAMESPACE, BundleId, HeaderHash, Height, Namespace
 from tests.unit.audit.worlds import World, traded
-from tests.unit.rollups.chain import ALPHA, ANN, BETA, BOB, CARL, SEQUENCER, Chain, make_swap
+from tests.unit.rollups.chain import ALPHA, ANN, ATTESTERS, BETA, BOB, CARL, SEQUENCER, Chain, Swap, make_swap
 from tests.unit.rollups.histories import History
 
 
@@ -234,12 +234,36 @@ def test_a_leg_that_is_still_in_escrow(world: World, monkeypatch: pytest.MonkeyP
     assert world.violation(world.audit()).invariant == Invariant.ESCROW
 
 
-def test_liars_who_attest_a_lock_that_is_not_there() -> None:
+def unlocked_leg() -> tuple[Chain, Audit, Swap]:
+    """Return a chain with a swap that is locked on alpha alone, and an audit of it so far."""
     chain = Chain()
     swap = make_swap(chain)
-    lock = (ALPHA, chain.signed(ANN, Lock(swap.id, 0)))
     audit = Audit(chain.genesis)
-    audit.block(chain.block(swap.open, lock, swap.reveal))
+    audit.block(chain.block(swap.open, (ALPHA, chain.signed(ANN, Lock(swap.id, 0))), swap.reveal))
+    return chain, audit, swap
+
+
+def test_a_liar_who_attests_a_lock_that_is_not_there() -> None:
+    chain, audit, swap = unlocked_leg()
+    audit.block(chain.block(chain.attest((swap.id, 0, RejectReason.NONE), of=ALPHA)))
+    lie = chain.block(chain.attest((swap.id, 1, RejectReason.NONE), of=BETA))
+    violation = found(lambda: audit.block(lie))
+    assert (violation.invariant, violation.rollup) == (Invariant.ATTESTED, BETA)
+    assert violation.expected == "no lock"
+    assert ATTESTERS[BETA].public_key.hex() in violation.source
+
+
+def test_a_liar_who_attests_another_verdict() -> None:
+    chain, audit, swap = unlocked_leg()
+    lie = chain.block(chain.attest((swap.id, 0, RejectReason.OTHER), of=ALPHA))
+    violation = found(lambda: audit.block(lie))
+    assert (violation.invariant, violation.rollup) == (Invariant.ATTESTED, ALPHA)
+    assert violation.actual == "verdict 2, reason 255"
+
+
+def test_a_swap_that_liars_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.audit.swaps.Swaps._check_ballots", lambda *_: None)
+    chain, audit, swap = unlocked_leg()
     both = [
         chain.attest((swap.id, place, RejectReason.NONE), of=name) for place, name in ((0, ALPHA), (1, BETA))
     ]
@@ -294,7 +318,7 @@ def test_an_attester_who_contradicts_himself() -> None:
     chain = Chain()
     swap = make_swap(chain)
     audit = Audit(chain.genesis)
-    audit.block(chain.block(swap.open))
+    audit.block(chain.block(swap.open, (ALPHA, chain.signed(ANN, Lock(swap.id, 0)))))
     for reason in (RejectReason.NONE, RejectReason.OTHER):
         entry = chain.attest((swap.id, 0, reason), of=ALPHA)
         if reason == RejectReason.NONE:

@@ -43,14 +43,16 @@ main.add_lazy(
 )
 
 
-def _service(name: str, module: str, what: str) -> LazyGroup:
+def _service(name: str, module: str, noun: str, what: str) -> LazyGroup:
     """Add `lockstep NAME run`, which becomes `python -m MODULE`, and return the group `lockstep NAME`."""
 
     @click.group(name=name, help=what, cls=LazyGroup)
     def group() -> None:
         pass
 
-    @group.command()
+    @group.command(
+        help=f"Run {noun} in the foreground. It logs to stderr, and stops on SIGTERM and Ctrl-C.",
+    )
     @click.option(
         "--config",
         type=click.Path(path_type=Path),
@@ -58,7 +60,6 @@ def _service(name: str, module: str, what: str) -> LazyGroup:
         help="Settings, as in the service's guide; LOCKSTEP_* variables override them.",
     )
     def run(config: Path | None) -> NoReturn:
-        """Run it in the foreground. It logs to stderr, and stops on SIGTERM and Ctrl-C."""
         arguments = () if config is None else ("--config", str(config))
         # -P: no folder that happens to be the current one hides a package.
         os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
@@ -67,14 +68,15 @@ def _service(name: str, module: str, what: str) -> LazyGroup:
     return group
 
 
-_service("sequencer", "sequencer", "The ordering service.")
+_service("sequencer", "sequencer", "the sequencer", "The ordering service.")
 _rollup = _service(
     "rollup",
     "rollups",
+    "a rollup node",
     "A rollup node, and the registry of rollups.\n\nA node with a key is an attester, without it a replica.",
 )
-_service("settlement", "bridge.settlement", "The settlement log.")
-_service("bridge", "bridge", "The bridge coordinator.")
+_service("settlement", "bridge.settlement", "the settlement log", "The settlement log.")
+_service("bridge", "bridge", "a bridge coordinator", "The bridge coordinator.")
 
 _REGISTRY: Final = "deploy.registry.command"
 _rollup.add_lazy("show", _REGISTRY, "Show the registry as of now: rollups, keys, pending changes.")

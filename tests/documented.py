@@ -1,8 +1,8 @@
 """Tables of the documentation that are made from the code: `python -m tests.documented` writes them.
 
-Owns their place between two markers: errors in protos/README.md, and settings, failpoints, exit codes,
-receipts' codes and phases in the guides of the services. A test of each table insists that the page has the
-newest one.
+Owns their place between two markers: errors in protos/README.md, settings, failpoints, exit codes, receipts'
+codes and phases in the guides of the services, commands in deploy/README.md. A test of each table insists
+that the page has the newest one.
 """
 
 import ast
@@ -10,17 +10,21 @@ import importlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import click
 import msgspec
 
 from bridge import phases
 from bridge.settings import BridgeSettings
 from bridge.settlement.settings import SettlementSettings
+from deploy.cli import main
+from deploy.commands import frame
+from deploy.network_file import NetworkFile
 from deploy.node import failures
 from deploy.node.client import ClientSettings
 from deploy.node.failpoints import FAILPOINTS
@@ -37,6 +41,7 @@ PAGE: Final = ROOT / "protos" / "README.md"
 SEQUENCER: Final = ROOT / "sequencer" / "README.md"
 ROLLUPS: Final = ROOT / "rollups" / "README.md"
 BRIDGE: Final = ROOT / "bridge" / "README.md"
+DEPLOY: Final = ROOT / "deploy" / "README.md"
 
 ERRORS: Final = "errors"
 """The table of all codes."""
@@ -180,6 +185,69 @@ def exit_codes_table() -> str:
     return table(("exit code", "`process_failed` in the log names", "meaning"), rows)
 
 
+def command_exit_codes_table() -> str:
+    """Return the table of what a command exits with, from the docstring of `deploy.commands.frame`."""
+    found = re.findall(r"^    (\d+)\s+(.+)$", frame.__doc__ or "", re.MULTILINE)
+    known = {value for name, value in vars(frame).items() if name.startswith("EXIT_")}
+    assert {int(code) for code, _ in found} == known, "every code is in the docstring"
+    return table(("exit code", "meaning"), found)
+
+
+# --- commands ---------------------------------------------------------------------------------------------
+
+SHARED_OPTIONS: Final = frozenset(("--network FILE", "--json", "--help"))
+"""Options that are told of once, before the table."""
+
+
+def commands_table() -> str:
+    """Return the table of every command, in the order of `lockstep --help`."""
+    top = click.Context(main, info_name="lockstep", help_option_names=["--help"])
+    return table(("command", "what it does", "options"), map(_command_row, _commands(top)))
+
+
+def _commands(context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of every command that is no group."""
+    group = context.command
+    if not isinstance(group, click.Group):
+        yield context
+        return
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield from _commands(click.Context(found, parent=context, info_name=name))
+
+
+def _command_row(context: click.Context) -> tuple[str, ...]:
+    needed, others = [], []
+    for parameter in context.command.get_params(context):
+        text = _parameter_text(parameter, context)
+        if isinstance(parameter, click.Argument) or parameter.required:
+            needed.append(text)
+        elif text not in SHARED_OPTIONS:
+            others.append(f"`{text}`")
+    command = " ".join((*_names(context), *needed))
+    return f"`{command}`", context.command.get_short_help_str(limit=400), ", ".join(others)
+
+
+def _names(context: click.Context) -> list[str]:
+    """Return what is typed before a command's own arguments, but for `lockstep`."""
+    if context.parent is None:
+        return []
+    assert context.info_name is not None
+    return [*_names(context.parent), context.info_name]
+
+
+def _parameter_text(parameter: click.Parameter, context: click.Context) -> str:
+    if isinstance(parameter, click.Argument):
+        return parameter.make_metavar(context)
+    assert isinstance(parameter, click.Option)
+    names = "/".join((*parameter.opts[:1], *parameter.secondary_opts))
+    if parameter.is_flag:
+        return names
+    value = "N" if isinstance(parameter.type, click.IntRange) else parameter.make_metavar(context)
+    return f"{names} {value}"
+
+
 def members_table(kind: type[Enum], head: Sequence[str], *, numbers: bool) -> str:
     """Return the table of an enumeration's members."""
     meanings = _meanings(kind)
@@ -243,6 +311,11 @@ TABLES: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
         "moves": phases_diagram,
         "settlement settings": _settings(SettlementSettings),
         "settlement failpoints": partial(failpoints_table, "settlement"),
+    },
+    DEPLOY: {
+        "the network file": _settings(NetworkFile),
+        "commands": commands_table,
+        "exit codes of commands": command_exit_codes_table,
     },
 }
 """Every table that is made, by page and name."""

@@ -163,6 +163,16 @@ async def leg_end(
     return LegEnd(leg, receipt)
 
 
+async def outcome_by_receipt(node: EscrowNode, swap_id: SwapId, leg: int) -> SwapPhase:
+    """Return how a swap ended by the receipt of a leg; LAPSED if the leg has none."""
+    try:
+        receipt = await node.settlement(swap_id, leg)
+    except NotFound:
+        return SwapPhase.LAPSED
+    is_aborted = isinstance(receipt, SettledReceipt) and receipt.code is SettlementCode.ABORTED
+    return SwapPhase.ABORTED if is_aborted else SwapPhase.COMMITTED
+
+
 def _escrow_words(record: EscrowRecord | None) -> str:
     if record is None or record.verdict != LOCKED:
         return "nothing"

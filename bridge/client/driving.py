@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from bridge.client.checks import LegEnd, is_secured, leg_end
+from bridge.client.checks import LegEnd, is_secured, leg_end, outcome_by_receipt
 from bridge.client.recorded import RecordedSwap, ended, revealing, with_lock
 from bridge.client.steps import Standing, Step, next_step
 from bridge.client.trader import Trader
@@ -117,6 +117,9 @@ class Drive:
     async def _look_and_step(self) -> Driven | None:
         """Do one step. Returns how the drive ended, or None if it goes on."""
         standing = await self._venue.look(self._swap)
+        if standing is not None and standing.sequence and standing.decided_height:
+            # A coordinator's word that all is over would end the drive, and so is not enough.
+            standing = await self._venue.confirm(self._swap, standing)
         time_ms = await self._venue.time_ms()
         self._notice(standing)
         step = next_step(self._swap, standing, time_ms=time_ms)
@@ -186,7 +189,7 @@ class Drive:
         for leg in swap.received_legs:
             terms = swap.terms.legs[leg]
             secured = partial(is_secured, swap=swap, leg=leg, opened_height=standing.opened_height)
-            if not await self._venue.nodes(terms.rollup).ask(secured):
+            if not await self._venue.nodes(terms.rollup).ask(secured, is_waiting=True):
                 self._say_trouble(f"waiting for the node of {terms.rollup} to execute the lock of leg {leg}")
                 return False
             self._say("escrow proven", f"leg {leg}, which you get on {terms.rollup}, is in escrow as agreed")
@@ -203,15 +206,19 @@ class Drive:
     # --- the end ------------------------------------------------------------------------------------------
 
     async def _conclude(self, standing: Standing | None) -> Driven | None:
-        """Check how a swap ended and record it; None if that cannot be told yet."""
-        if standing is None or standing.phase not in (SwapPhase.COMMITTED, SwapPhase.ABORTED):
+        """Check how a swap ended and record it; None if that cannot be told yet.
+
+        `standing` is proven where it says COMMITTED or ABORTED.
+        """
+        if standing is None or not standing.decided_height:
             if not await self._has_lock_by_passed():
                 return await self._wait_on()
+            # Now nobody can open it any more: what is not in the register by now never was, or is long over.
             standing = await self._venue.look_at_rollups(self._swap)
-            if standing is not None and not standing.phase.is_final:
+            if standing is not None and not standing.decided_height:
                 self._notice(standing)
                 return await self._wait_on()
-        outcome = SwapPhase.LAPSED if standing is None else standing.phase
+        outcome = await self._outcome_without_record() if standing is None else standing.phase
         FAILPOINTS.reach(DECISION_SEEN)
         try:
             ends = await self._ends(outcome, 0 if standing is None else standing.decided_height)
@@ -223,12 +230,18 @@ class Drive:
         FAILPOINTS.reach(OUTCOME_RECORDED)
         return self._driven(ends)
 
+    async def _outcome_without_record(self) -> SwapPhase:
+        """Return how a swap that is not in the register ended: receipts stay when a record is dropped."""
+        leg = self._swap.own_legs[0]
+        nodes = self._venue.nodes(self._swap.terms.legs[leg].rollup)
+        return await nodes.ask(partial(outcome_by_receipt, swap_id=self._swap.swap_id, leg=leg))
+
     async def _ends(self, outcome: SwapPhase, decided_height: int) -> tuple[LegEnd, ...]:
         swap, ends = self._swap, []
         for leg in sorted({*swap.own_legs, *swap.received_legs}):
             nodes = self._venue.nodes(swap.terms.legs[leg].rollup)
             ending = partial(leg_end, swap=swap, leg=leg, outcome=outcome, decided_height=decided_height)
-            ends.append(await nodes.ask(ending))
+            ends.append(await nodes.ask(ending, is_waiting=True))
         return tuple(ends)
 
     async def _has_lock_by_passed(self) -> bool:

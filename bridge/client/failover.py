@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from lockstep.errors import Foreign, Internal, LockstepError, NoQuote, UnknownSwap
+from lockstep.errors import Foreign, Internal, LockstepError, NoQuote, TimedOut, Unavailable, UnknownSwap
 
 REST_MS: Final = 2_000
 """For how long nobody is asked again after nobody answered: who has another way takes it at once."""
@@ -34,11 +34,14 @@ class Failover(Generic[_Client]):
         """The one that is asked first."""
         return self._clients[self._current]
 
-    async def ask(self, call: Callable[[_Client], Awaitable[_Answer]]) -> _Answer:
+    async def ask(
+        self, call: Callable[[_Client], Awaitable[_Answer]], *, is_waiting: bool = False
+    ) -> _Answer:
         """Return the first answer, asking each once. A refusal is an answer: it is raised at once.
 
         If nobody answers, raises an error that is worth repeating if there was one, else the last; and so for
-        REST_MS without asking.
+        REST_MS without asking. `is_waiting`: the call waits for something to come, and no answer in time does
+        not mean that nobody is there.
         """
         if self._silence is not None and self._clock_s() < self._silence[0]:
             raise self._silence[1]
@@ -52,7 +55,7 @@ class Failover(Generic[_Client]):
                     raise
                 if failure is None or not failure.retryable:
                     failure = error
-                if not error.retryable and heard is None:
+                if heard is None and not _is_silence(error, is_waiting=is_waiting):
                     heard = self._current
             self._current = (self._current + 1) % len(self._clients)
         # Who knows nothing is still a better start than who does not answer.
@@ -65,3 +68,7 @@ class Failover(Generic[_Client]):
 def is_worth_asking_another(error: LockstepError) -> bool:
     """Answer whether another service may know better: this one is away, broken, or has not heard of it."""
     return error.retryable or isinstance(error, Internal | Foreign | UnknownSwap | NoQuote)
+
+
+def _is_silence(error: LockstepError, *, is_waiting: bool) -> bool:
+    return isinstance(error, Unavailable) or (isinstance(error, TimedOut) and not is_waiting)

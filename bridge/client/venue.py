@@ -6,7 +6,7 @@ from a signed header, never from a clock or a coordinator's word.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -88,17 +88,33 @@ class Venue:
                 raise
         return await self.look_at_rollups(swap)
 
-    async def look_at_rollups(self, swap: RecordedSwap) -> Standing | None:
+    async def confirm(self, swap: RecordedSwap, claimed: Standing) -> Standing | None:
+        """Return how a swap stands by proofs, once its rollups have executed what a coordinator claims.
+
+        If they have not within ATTEMPT_MS, whatever they prove then: a claim may be ahead of them, or false.
+        """
+        try:
+            return await self.look_at_rollups(swap, min_height=claimed.decided_height)
+        except LockstepError as error:
+            if not error.retryable:
+                raise
+            return await self.look_at_rollups(swap)
+
+    async def look_at_rollups(self, swap: RecordedSwap, *, min_height: int = 0) -> Standing | None:
         """Return how a swap stands, proven by the nodes of its rollups; None if the register has it not.
 
-        Raises what is worth repeating if no node of any of its rollups answers.
+        Nodes that have not executed `min_height` are waited for. Raises what is worth repeating if no node of
+        any of its rollups answers.
         """
+
+        def ask(node: RollupClient) -> Awaitable[RollupSwap]:
+            return node.swap(swap.swap_id, min_height=min_height, timeout_ms=ATTEMPT_MS)
+
         found: list[RollupSwap] = []
         failures: list[LockstepError] = []
         for rollup in dict.fromkeys(leg.rollup for leg in swap.terms.legs):
             try:
-                nodes = self.nodes(rollup)
-                found.append(await nodes.ask(lambda node: node.swap(swap.swap_id, timeout_ms=ATTEMPT_MS)))
+                found.append(await self.nodes(rollup).ask(ask, is_waiting=min_height > 0))
             except LockstepError as error:
                 if not is_worth_asking_another(error):
                     raise

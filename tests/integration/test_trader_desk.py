@@ -10,12 +10,14 @@ from typing import cast
 import pytest
 
 from bridge.client import (
+    BridgeClient,
     Desk,
     Failover,
     NotAsAgreed,
     Progress,
     RecordedSwap,
     SwapPhase,
+    SwapView,
     Venue,
     Wallet,
     open_venue,
@@ -204,3 +206,43 @@ async def test_the_preimage_is_shown_for_what_is_in_escrow_as_agreed(net: Net, t
             await desk.drive(swap, timeout_ms=2_000, tell=told.append)
         steps = [each.step for each in told]
         assert steps[steps.index("escrow proven") :] == ["escrow proven", "revealed", "COMMITTED", "waiting"]
+
+
+# --- a coordinator that lies ------------------------------------------------------------------------------
+
+
+class Liar:
+    """A coordinator that says of every swap that it is aborted, and else is the true one."""
+
+    def __init__(self, client: BridgeClient, *, decided_height: int) -> None:
+        self._client = client
+        self._decided_height = decided_height
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._client, name)
+
+    async def swap(self, swap_id: SwapId, *, timeout_ms: int) -> SwapView:
+        view = await self._client.swap(swap_id, timeout_ms=timeout_ms)
+        return replace(view, phase=SwapPhase.ABORTED, decided_height=self._decided_height)
+
+
+@pytest.mark.parametrize("decided_height", [1, 1_000_000])
+async def test_nobody_is_believed_that_a_swap_is_aborted(tmp_path: Path, decided_height: int) -> None:
+    async with market(tmp_path, "alpha-0", "beta-0") as made:
+        one = await made.coordinator("one")
+        async with open_venue(
+            made.net.genesis,
+            bridges=[one.address],
+            sequencer=made.net.nodes["sequencer"].address,
+            rollups={name: [made.net.nodes[f"{name}-0"].address] for name in (ALPHA, BETA)},
+            settings=SETTINGS,
+        ) as venue:
+            trades = Trades(made, venue, tmp_path)
+            swap = await trades.propose()
+            accepted = await trades.bob.accept(swap.terms_bytes)
+            await trades.bob.drive(accepted, until_idle=True, timeout_ms=DRIVE_MS_MAX)
+            liar = Liar(venue.bridges.current, decided_height=decided_height)
+            deceived = replace(venue, bridges=Failover([cast("BridgeClient", liar)]))
+            desk = replace(trades.ann, venue=deceived)
+            driven = await desk.drive(swap, timeout_ms=DRIVE_MS_MAX)
+            assert driven.swap.outcome is SwapPhase.COMMITTED

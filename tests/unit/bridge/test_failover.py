@@ -11,6 +11,7 @@ from lockstep.errors import (
     Internal,
     LockstepError,
     NotReady,
+    NotYet,
     TimedOut,
     UnavailablePeer,
     UnknownSwap,
@@ -98,6 +99,15 @@ async def test_after_nobody_answered_nobody_is_asked_for_a_while() -> None:
     other.failure, clock["now_s"] = None, 100 + REST_MS / 1_000
     assert await failover.ask(Service.ask) == "b"
     assert await failover.ask(Service.ask) == "b"
+
+
+@pytest.mark.parametrize("failure", [NotYet(height=2, newest=1), TimedOut(peer="x")])
+async def test_what_is_waited_for_in_vain_is_asked_again_at_once(failure: LockstepError) -> None:
+    failover, (only,) = services(failure)
+    for asked in (1, 2):
+        with pytest.raises(type(failure)):
+            await failover.ask(Service.ask, is_waiting=True)
+        assert only.asked == asked
 
 
 def test_somebody_must_be_named() -> None:

@@ -5,7 +5,7 @@ Owns where each part comes from and what is waited for. Which entries are shown 
 `lockstep.swap_receipt_verify`, as it will wherever it is taken. Nothing is sent that changes anything.
 
     part                            from
-    where the swap was opened       a coordinator, else the register of a rollup
+    where the swap was opened       a coordinator, else the register of a rollup, else the order
     headers, entries                the sequencer, from the opening to the anchored block
     whose signatures count          the settlement log, from its start
     settlement of each leg          the nodes of its rollup, under the commitment after the anchored block
@@ -13,32 +13,23 @@ Owns where each part comes from and what is waited for. Which entries are shown 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Final, TypeVar
 
-from bridge.client.failover import Failover, is_worth_asking_another
-from bridge.client.receipt_keys import KnownKeys
-from bridge.client.service import BridgeClient
-from bridge.client.views import AbortReason, SwapPhase
-from bridge.settlement.client import Anchor, SettlementClient
-from deploy.node.client import ClientSettings
-from deploy.node.failures import SettingsInvalid
+from bridge.client.receipt_openings import LOOK_AGAIN_MS, Opening, Say, find_opening
+from bridge.client.receipt_sources import ATTEMPT_MS, Sources, open_sources
+from bridge.settlement.client import Anchor
 from lockstep.block import VerifiedBlock
 from lockstep.checkpoint import NoteVerifier, parse_note
 from lockstep.errors import (
     BadSignature,
     Discontinuous,
-    LockstepError,
     NotFound,
     NotReady,
     NotYet,
-    UnknownSwap,
 )
-from lockstep.genesis import Genesis
-from lockstep.header import Tip, genesis_tip, header_hash, tip_of
-from lockstep.register import Phase, Place, SwapRecord
+from lockstep.register import Phase, SwapRecord
 from lockstep.settlement_entries import CommitmentEntry, HeaderRange, decode_settlement_entry
 from lockstep.swap_entries import Verdict
 from lockstep.swap_receipt import encode_swap_receipt
@@ -50,99 +41,27 @@ from lockstep.swap_receipt_build import (
     build_swap_receipt,
 )
 from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
-from lockstep.terms import Terms
 from lockstep.types import SWAP_NAMESPACE, Height, Namespace, RollupId, Signature, SwapId
-from rollups.client import ProvenReceipt, RollupClient
-from sequencer.client import SequencerClient
+from rollups.client import ProvenReceipt
+
+__all__ = ["TIMEOUT_MS", "Sources", "get_swap_receipt", "open_sources"]
 
 TIMEOUT_MS: Final = 120_000
 """How long to wait for a swap's end, and for the log to have it, unless told otherwise."""
 
-ATTEMPT_MS: Final = 3_000
-"""How long one of several services may take before the next is asked."""
-
 ANCHORS_MAX: Final = 16
 """How many blocks after the swap's end are tried, one after the other, if a rollup has not anchored one."""
 
-LOOK_AGAIN_MS: Final = 250
-"""How long to wait before asking again for what is not there yet."""
-
-Say = Callable[[str], None]
-"""Is told, in words, what is going on."""
-
 _Answer = TypeVar("_Answer")
-
-_DEFAULT_SETTINGS: Final = ClientSettings()
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The services from which a receipt is made, connected; `open_sources` makes one."""
-
-    genesis: Genesis
-    """The chain."""
-    keys: KnownKeys
-    """Whose signatures count; all clients ask it."""
-    sequencer: SequencerClient
-    """The order."""
-    settlement: SettlementClient
-    """The settlement log."""
-    rollups: Mapping[RollupId, Failover[RollupClient]]
-    """Nodes of each rollup, in the order in which they are tried."""
-    bridges: Failover[BridgeClient] | None
-    """Coordinators, in the order in which they are tried; None: the rollups alone say where a swap is."""
-
-    def nodes(self, rollup: RollupId) -> Failover[RollupClient]:
-        """Return a rollup's nodes. Raises SettingsInvalid if none is named."""
-        found = self.rollups.get(rollup)
-        if found is None:
-            raise SettingsInvalid(f"no node of rollup {rollup} is named, which settled a leg; name one")
-        return found
-
-
-@asynccontextmanager
-async def open_sources(
-    genesis: Genesis,
-    *,
-    sequencer: str,
-    settlement: str,
-    rollups: Mapping[str, Sequence[str]],
-    bridges: Sequence[str] = (),
-    settings: ClientSettings = _DEFAULT_SETTINGS,
-) -> AsyncIterator[Sources]:
-    """Keep connections to services (`host:port`) while the `async with` block lasts."""
-    keys = KnownKeys(genesis)
-    async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        coordinators = [
-            await enter(BridgeClient(each, genesis, settings, sequencer_key=keys.sequencer_at))
-            for each in bridges
-        ]
-        nodes = {
-            RollupId(name): Failover(
-                [
-                    await enter(RollupClient(each, genesis, name, settings, sequencer_key=keys.sequencer_at))
-                    for each in targets
-                ]
-            )
-            for name, targets in rollups.items()
-        }
-        order = SequencerClient(sequencer, genesis, settings, sequencer_key=keys.sequencer_at)
-        log = SettlementClient(
-            settlement, genesis, settings, log_key=keys.log, sequencer_key=keys.sequencer_at
-        )
-        yield Sources(
-            genesis=genesis,
-            keys=keys,
-            sequencer=await enter(order),
-            settlement=await enter(log),
-            rollups=nodes,
-            bridges=Failover(coordinators) if coordinators else None,
-        )
 
 
 async def get_swap_receipt(
-    sources: Sources, swap_id: SwapId, *, timeout_ms: int = TIMEOUT_MS, say: Say = lambda _: None
+    sources: Sources,
+    swap_id: SwapId,
+    *,
+    terms_bytes: bytes | None = None,
+    timeout_ms: int = TIMEOUT_MS,
+    say: Say = lambda _: None,
 ) -> tuple[bytes, VerifiedSwap]:
     """Return the receipt of a swap as a file, and what it shows.
 
@@ -151,21 +70,12 @@ async def get_swap_receipt(
     was never ordered; `Pruned` if the sequencer has its blocks no more; `ReceiptInvalid` if what is there
     makes no receipt; and whatever does not verify on the way.
     """
-    getting = _Getting(sources, swap_id, say)
+    getting = _Getting(sources, swap_id, terms_bytes, say)
     try:
         async with asyncio.timeout(timeout_ms / 1_000):
             return await getting.run()
     except TimeoutError:
         raise NotReady(reason=f"still {getting.doing}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """Where a swap was opened, as a service says; the order shows whether it was."""
-
-    terms: Terms
-    place: Place
-    crowded_at: Place | None = None
 
 
 class _NeverAnchored(Exception):
@@ -179,9 +89,10 @@ class _NeverAnchored(Exception):
 class _Getting:
     """One receipt in the making."""
 
-    def __init__(self, sources: Sources, swap_id: SwapId, say: Say) -> None:
+    def __init__(self, sources: Sources, swap_id: SwapId, terms_bytes: bytes | None, say: Say) -> None:
         self._sources = sources
         self._swap_id = swap_id
+        self._terms_bytes = terms_bytes
         self._tell = say
         self.doing = "asking where the swap was opened"
         """What it is doing, in words."""
@@ -191,7 +102,7 @@ class _Getting:
         self._tell(doing)
 
     async def run(self) -> tuple[bytes, VerifiedSwap]:
-        opening = await self._opening()
+        opening = await find_opening(self._sources, self._swap_id, self._terms_bytes, say=self._say)
         await self._read_keys(opening.place.height)
         missed = 0
         async with aclosing(self._follow(opening)) as coming:
@@ -225,54 +136,10 @@ class _Getting:
         self._say(f"reading the settlement log up to block {height}, for whose signatures count")
         await self._sources.keys.read(self._sources.settlement, self._sources.sequencer, height)
 
-    # --- where it was opened ------------------------------------------------------------------------------
-
-    async def _opening(self) -> _Opening:
-        while True:
-            try:
-                return await self._opening_by_bridge()
-            except NotYet:
-                self._say("waiting until the swap is in the order")
-                await asyncio.sleep(LOOK_AGAIN_MS / 1_000)
-            except LockstepError as error:
-                if not is_worth_asking_another(error):
-                    raise
-                return await self._opening_by_rollups(error)
-
-    async def _opening_by_bridge(self) -> _Opening:
-        """Ask the coordinators. Raises `NotYet` for a swap that may still be ordered."""
-        if self._sources.bridges is None:
-            raise UnknownSwap(swap_id=self._swap_id.hex())
-        view = await self._sources.bridges.ask(
-            lambda bridge: bridge.swap(self._swap_id, timeout_ms=ATTEMPT_MS)
-        )
-        if view.phase is SwapPhase.LAPSED:
-            raise NotFound(subject="opening of swap", name=self._swap_id.hex())
-        if not view.opened_height:
-            raise NotYet(height=1, newest=0)
-        crowded_at = None
-        if view.abort_reason is AbortReason.CROWDED_OUT:
-            crowded_at = Place(Height(view.decided_height), view.decided_index)
-        return _Opening(view.terms, Place(Height(view.opened_height), view.opened_index), crowded_at)
-
-    async def _opening_by_rollups(self, failure: LockstepError) -> _Opening:
-        """Ask the registers of the rollups, which keep a swap for some time. Raises `failure` if none has."""
-        for nodes in self._sources.rollups.values():
-            try:
-                found = await nodes.ask(lambda node: node.swap(self._swap_id, timeout_ms=ATTEMPT_MS))
-            except LockstepError as error:
-                if not is_worth_asking_another(error):
-                    raise
-                continue
-            if found.record is not None:
-                record = found.record
-                return _Opening(record.terms, Place(record.opened_height, record.opened_index))
-        raise failure
-
     # --- the order ----------------------------------------------------------------------------------------
 
     async def _follow(
-        self, opening: _Opening
+        self, opening: Opening
     ) -> AsyncGenerator[tuple[Sequence[VerifiedBlock], SwapRecord], None]:
         """Yield how the swap ended with the blocks from its opening to one that is to be anchored.
 
@@ -287,7 +154,7 @@ class _Getting:
         )
         rollups = sorted({Namespace(leg.rollup) for leg in opening.terms.legs})
         followed = sources.sequencer.follow(
-            tip=await self._tip_before(opening.place.height),
+            tip=await sources.tip_before(opening.place.height),
             namespaces=(SWAP_NAMESPACE, *rollups),
             sequencer_key=sources.keys.sequencer_at,
         )
@@ -302,13 +169,6 @@ class _Getting:
                     self._say(f"waiting for the swap's end, block {height} of {each.head_height}")
                 if record is not None and height % interval == 0:
                     yield blocks, record
-
-    async def _tip_before(self, height: Height) -> Tip:
-        genesis = self._sources.genesis
-        if height == 1:
-            return genesis_tip(genesis.chain_id, genesis.genesis_time_ms)
-        proven = await self._sources.sequencer.header(Height(height - 1))
-        return tip_of(proven.header, header_hash(proven.encoded))
 
     # --- what rollups and log have ------------------------------------------------------------------------
 

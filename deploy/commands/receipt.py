@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from bridge.client import Wallet
 from bridge.client.receipts import TIMEOUT_MS, get_swap_receipt, open_sources
 from deploy.commands.frame import (
     EXIT_TYPED_WRONG,
@@ -78,6 +79,7 @@ def get(
 
     async def work() -> None:
         found = await _find(options, swap_id)
+        recorded = [each for each in Wallet(options.network.wallet).swaps() if each.swap_id == found]
         path = output or Path(f"{found.hex()[:_SHORT]}.receipt")
         if not force:
             _verify_replaceable(path, found, options.genesis)
@@ -91,7 +93,13 @@ def get(
             settings=ClientSettings(tls=network.tls),
         ) as sources:
             with progress("asking") as say:
-                encoded, verified = await get_swap_receipt(sources, found, timeout_ms=timeout, say=say)
+                encoded, verified = await get_swap_receipt(
+                    sources,
+                    found,
+                    terms_bytes=recorded[0].terms_bytes if recorded else None,
+                    timeout_ms=timeout,
+                    say=say,
+                )
         write_atomically(path, encoded)
         if options.is_json:
             print_json({"ok": True, "file": str(path), "bytes": len(encoded), **_as_json(verified)})

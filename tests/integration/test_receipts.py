@@ -14,13 +14,13 @@ from bridge.settlement.client import SettlementClient
 from deploy.node.chain_files import save_key
 from deploy.node.client import ClientSettings
 from lockstep.attesters import AttesterSet
-from lockstep.errors import LockstepError, NotFound, NotReady, ReceiptInvalid
+from lockstep.errors import LockstepError, NotFound, NotReady, ReceiptInvalid, UnknownSwap
 from lockstep.receipts import PremiumOutcome
-from lockstep.register import BLOCK_OPENING, OutcomeReason, Phase
+from lockstep.register import BLOCK_OPENING, OutcomeReason, Phase, Place
 from lockstep.registry_entries import RegistryChange, RotateAttester, RotateKey, sign_change
 from lockstep.swap_receipt_legs import LegOutcome
 from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
-from lockstep.terms import Premium, PremiumShare, decode_terms
+from lockstep.terms import Premium, PremiumShare, decode_terms, swap_id_of
 from lockstep.types import REGISTRY_NAMESPACE, Height, SwapId
 from tests.integration.bridge_network import CYCLE, Market, market
 from tests.integration.rollup_deals import make_deal
@@ -137,10 +137,34 @@ async def test_a_swap_without_an_end_has_none(tmp_path: Path) -> None:
         async with sources_of(here.net, bridge) as sources:
             with pytest.raises(NotReady, match="waiting for the swap's end"):
                 await get_swap_receipt(sources, swap_id, timeout_ms=1_500, say=said.append)
-            assert said[0].startswith("reading the settlement log up to block")
+            assert said[0] == "asking where the swap was opened"
+            assert said[1].startswith("reading the settlement log up to block")
             nobody = SwapId(b"x" * 32)
             with pytest.raises(LockstepError, match="no swap"):
                 await get_swap_receipt(sources, nobody, timeout_ms=1_500)
+
+
+async def test_who_has_the_terms_needs_nobody_to_know_where_it_was_opened(tmp_path: Path) -> None:
+    async with market(tmp_path, "alpha-0", "beta-0") as here:
+        bridge = await here.coordinator()
+        client = await here.client(bridge)
+        terms, others = await here.terms(lock_within_ms=2_500), await here.terms(lock_within_ms=2_500)
+        swap_id = await here.commit(client, terms)
+        node = await here.net.client("alpha-0")
+        async with asyncio.timeout(DEADLINE_S):
+            # From then on the register has it no more, nor can the other one be opened.
+            while await here.net.sequencer.time_ms() <= decode_terms(others).lock_by_ms + 100:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        with pytest.raises(UnknownSwap):
+            await node.swap(swap_id)
+        async with sources_of(here.net) as sources:
+            with pytest.raises(UnknownSwap):
+                await get_swap_receipt(sources, swap_id, timeout_ms=TIMEOUT_MS)
+            _, verified = await get_swap_receipt(sources, swap_id, terms_bytes=terms, timeout_ms=TIMEOUT_MS)
+            view = await client.swap(swap_id)
+            assert verified.opened == Place(Height(view.opened_height), view.opened_index)
+            with pytest.raises(NotFound, match="opening of swap"):
+                await get_swap_receipt(sources, swap_id_of(others), terms_bytes=others, timeout_ms=TIMEOUT_MS)
 
 
 class LyingBridge:

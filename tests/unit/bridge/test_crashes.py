@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import pytest
 
+from bridge import observing as observing_module
 from bridge.client import RevealPolicy, SwapPhase
 from deploy.node.failpoints import COUNT_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE
 from lockstep.errors import LockstepError, QueueFull, ShuttingDown, TimedOut, UnavailablePeer
@@ -22,8 +23,19 @@ from lockstep.terms import decode_terms, swap_id_of
 from lockstep.types import SwapId
 from sequencer.client import Ordered
 from sequencer.client.messages import bundle_message
-from tests.unit.bridge.chain import ANN, CHAIN, FakeOrder, kinds, locks_of, make_terms, swap_bundle
+from tests.unit.bridge.chain import (
+    ALPHA,
+    ANN,
+    BETA,
+    CHAIN,
+    FakeOrder,
+    kinds,
+    locks_of,
+    make_terms,
+    swap_bundle,
+)
 from tests.unit.bridge.running import DEADLINE_S, Rig, running, started
+from tests.unit.bridge.watched import FakeNode, observing, until_settled
 
 TERMS = make_terms(reveal_within_ms=100_000)
 SWAP_ID = swap_id_of(TERMS)
@@ -111,11 +123,22 @@ async def opened_by_another(life: Life, rig: Rig) -> None:
     assert len(life.order.entries("alpha")) >= 1
 
 
-SCENARIOS = (delegated, up_front, by_trader, cancelled, opened_by_another)
+async def settled(life: Life, rig: Rig) -> None:
+    nodes = {name: {"one": FakeNode(life.order, name)} for name in (ALPHA, BETA)}
+    async with observing(rig, nodes):
+        await agree(life, rig, RevealPolicy.DELEGATED)
+        await rig.until_phase(SWAP_ID, SwapPhase.COMMITTED)
+        await until_settled(rig, SWAP_ID, True, True)
+    events = [event.kind for event in await rig.views.events(SWAP_ID)]
+    assert events.count("settled") == 2
+
+
+SCENARIOS = (delegated, up_front, by_trader, cancelled, opened_by_another, settled)
 
 
 @pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
+def disarmed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(observing_module, "COALESCE_MS", 1)
     yield
     FAILPOINTS.activate({})
 

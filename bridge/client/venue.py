@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from bridge.client.failover import Failover, is_worth_asking_another
 from bridge.client.recorded import RecordedSwap
@@ -24,7 +24,8 @@ from lockstep.genesis import Genesis
 from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
 from lockstep.order import Bundle, Transaction
 from lockstep.swap_entries import encode_reveal
-from lockstep.types import SWAP_NAMESPACE, Namespace, RollupId
+from lockstep.terms import Terms
+from lockstep.types import SWAP_NAMESPACE, Namespace, RollupId, SwapId
 from rollups.client import RollupClient, RollupSwap
 from sequencer.client import SequencerClient
 
@@ -38,6 +39,18 @@ WATCH_MS: Final = 1_000
 """How long a stream of changes is waited for before the log time is looked at again."""
 
 _DEFAULT_SETTINGS: Final = ClientSettings()
+
+
+class KnownSwap(Protocol):
+    """A swap whose terms are known: a trader's record, or a coordinator's view."""
+
+    @property
+    def swap_id(self) -> SwapId:
+        """Its id."""
+
+    @property
+    def terms(self) -> Terms:
+        """What was agreed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,7 @@ class Venue:
                 raise
             return await self.look_at_rollups(swap)
 
-    async def look_at_rollups(self, swap: RecordedSwap, *, min_height: int = 0) -> Standing | None:
+    async def look_at_rollups(self, swap: KnownSwap, *, min_height: int = 0) -> Standing | None:
         """Return how a swap stands, proven by the nodes of its rollups; None if the register has it not.
 
         Nodes that have not executed `min_height` are waited for. Raises what is worth repeating if no node of

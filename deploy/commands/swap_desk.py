@@ -111,6 +111,13 @@ async def find_view(counter: Counter, text: str, *, party: PublicKey | None = No
         raise _unknown(counter, text) from None
 
 
+def find_in_wallet(counter: Counter, text: str) -> RecordedSwap | None:
+    """Return a record, of any account, of the swap whose id starts so; None if the wallet has none."""
+    recorded = {swap.swap_id: swap for swap in counter.wallet.swaps()}
+    swap_id = _only(set(recorded), text)
+    return None if swap_id is None else recorded[swap_id]
+
+
 async def find_recorded(desk: Desk, counter: Counter, text: str) -> RecordedSwap:
     """Return the trader's record of the swap whose id starts so.
 

@@ -13,29 +13,45 @@ import click
 from bridge.client import BridgeClient, RecordedSwap, SwapView
 from deploy.commands.frame import Command, Options, network_options, print_json, print_json_line, run
 from deploy.commands.parameters import ACCOUNT
-from deploy.commands.swap_desk import Counter, at_counter, find_view, listed
+from deploy.commands.swap_desk import Counter, at_counter, find_in_wallet, find_view, listed
 from deploy.commands.swap_showing import (
     change_line,
     explanation_json,
     show_explanation,
     show_list,
+    show_standing,
     show_view,
+    standing_json,
     view_json,
 )
-from lockstep.errors import LockstepError
+from lockstep.errors import LockstepError, UnknownSwap
 from lockstep.types import PublicKey, SwapId
 
 
 @click.command(cls=Command)
 @network_options
 @click.argument("swap_id", metavar="SWAP")
-def show(options: Options, swap_id: str) -> None:
-    """Show where a swap stands, as the coordinator tells it, and what is to be done."""
+@click.option("--proven", is_flag=True, help="By the rollups' proofs, not by the coordinator's word.")
+def show(options: Options, swap_id: str, proven: bool) -> None:  # noqa: FBT001 - click passes options by name
+    """Show where a swap stands, and what is to be done.
+
+    The coordinator tells it; for a swap of your wallet the rollups prove it where no coordinator answers.
+    """
 
     async def work() -> None:
         async with at_counter(options) as counter:
-            view = await find_view(counter, swap_id)
-            if options.is_json:
+            try:
+                view = await find_view(counter, swap_id)
+            except LockstepError as error:
+                recorded = find_in_wallet(counter, swap_id)
+                if recorded is None or not error.retryable:
+                    raise
+                click.echo(f"{error.message}; the rollups tell instead", err=True)
+                await _show_proven(counter, recorded)
+                return
+            if proven:
+                await _show_proven(counter, view)
+            elif options.is_json:
                 print_json({"ok": True, **view_json(view)})
             else:
                 show_view(view, counter.names)
@@ -110,6 +126,17 @@ def watch(options: Options, swap_ids: tuple[str, ...], account: PublicKey | None
     run(options, work)
 
 
+async def _show_proven(counter: Counter, swap: RecordedSwap | SwapView) -> None:
+    """Show what the rollups' register says of a swap. Raises UnknownSwap."""
+    standing = await counter.venue.look_at_rollups(swap)
+    if standing is None:
+        raise UnknownSwap(swap_id=swap.swap_id.hex())
+    if counter.options.is_json:
+        print_json({"ok": True, **standing_json(swap.swap_id, swap.terms, standing)})
+    else:
+        show_standing(swap.swap_id, swap.terms, standing, counter.names)
+
+
 async def _views(
     counter: Counter, recorded: Sequence[RecordedSwap], account: PublicKey | None, *, is_all: bool
 ) -> tuple[dict[SwapId, SwapView], str]:
@@ -132,6 +159,7 @@ async def _views(
 
 async def _watch(counter: Counter, named: set[SwapId], account: PublicKey | None, from_sequence: int) -> None:
     left = set(named)
+    await counter.venue.bridges.ask(BridgeClient.status)
     bridge = counter.venue.bridges.current
     changes = bridge.watch(from_sequence, tuple(named), party=account or b"")
     async with aclosing(changes) as told:

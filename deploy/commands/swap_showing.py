@@ -10,7 +10,17 @@ from typing import Any, Final
 
 import click
 
-from bridge.client import Driven, Explanation, LegEnd, Progress, RecordedSwap, Role, SwapPhase, SwapView
+from bridge.client import (
+    Driven,
+    Explanation,
+    LegEnd,
+    Progress,
+    RecordedSwap,
+    Role,
+    Standing,
+    SwapPhase,
+    SwapView,
+)
 from deploy.commands.frame import EXIT_DONE, EXIT_FAILED, Options, print_json, print_table
 from deploy.commands.swap_terms import Names, leg_json
 from lockstep.receipts import PremiumOutcome, SettlementCode
@@ -163,6 +173,31 @@ def show_view(view: SwapView, names: Names) -> None:
     click.echo(view.next_action)
     safe = "nothing is in escrow or can get there" if view.funds_safe else "funds may be in escrow"
     click.echo(f"{safe}; all are free by log time {view.funds_free_by_ms}")
+
+
+def show_standing(swap_id: SwapId, terms: Terms, standing: Standing, names: Names) -> None:
+    """Show what the rollups prove of a swap."""
+    reason = f" because of {standing.reason}" if standing.reason else ""
+    click.echo(f"swap {swap_id.hex()}: {click.style(standing.phase.name, bold=True)}{reason}")
+    rows = [(*row, state.name) for row, state in zip(leg_rows(terms, names), standing.legs, strict=True)]
+    print_table(("leg", "rollup", "from", "to", "amount", "state"), rows)
+    click.echo(f"proven by {standing.source}")
+
+
+def standing_json(swap_id: SwapId, terms: Terms, standing: Standing) -> dict[str, Any]:
+    """Return what the rollups prove of a swap, for a program."""
+    return {
+        "swap_id": swap_id.hex(),
+        "phase": standing.phase.name,
+        "reason": standing.reason,
+        "legs": [
+            leg_json(place, leg) | {"state": state.name}
+            for place, (leg, state) in enumerate(zip(terms.legs, standing.legs, strict=True))
+        ],
+        "opened_height": standing.opened_height,
+        "decided_height": standing.decided_height,
+        "source": standing.source,
+    }
 
 
 def show_explanation(told: Explanation, names: Names) -> None:

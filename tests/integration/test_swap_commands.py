@@ -1,7 +1,11 @@
 """`lockstep swap` on a devnet: both sides of a trade, cycles, refusals, and what is said to go on with."""
 
+import asyncio
 import json
+import os
 import shutil
+import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -116,6 +120,21 @@ async def watched(desk: Desk, swap: str, phase: str) -> Mapping[str, Any]:
     raise AssertionError(f"it never was {phase}")
 
 
+async def test_what_the_rollups_prove(desk: Desk) -> None:
+    swap = await accepted(desk)
+    await watched(desk, swap, "LOCKED")
+    told = await desk.done("swap", "show", swap, "--proven")
+    assert [leg["state"] for leg in told["legs"]] == ["LOCKED", "LOCKED"]
+    await desk.devnet.kill("bridge")
+    told = await desk.done("swap", "show", swap[:12])
+    assert (told["phase"], told["source"][:22]) == ("LOCKED", "the rollups' register ")
+    words = await desk.type("swap", "show", swap)
+    assert "proven by the rollups' register at height" in words.out
+    told = await desk.done("swap", "cancel", swap, "--key", "alice", "--wait")
+    assert told["outcome"] == "ABORTED"
+    await desk.devnet.start("bridge")
+
+
 async def test_what_can_be_looked_at(desk: Desk) -> None:
     swap = await accepted(desk)
     await desk.done("swap", "reveal", swap, "--key", "alice")
@@ -219,9 +238,47 @@ async def test_without_its_wallet_a_swap_is_taken_up_from_the_coordinator(desk: 
         assert told["outcome"] == "COMMITTED"
 
 
+async def test_who_stops_a_command_is_told_how_to_go_on(desk: Desk) -> None:
+    process = await desk.start(*PROPOSE, "--wait", "--lock-within", "5s")
+    assert process.stderr is not None
+    said = b""
+    while b"lock given" not in said:
+        said += await process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, rest = await process.communicate()
+    assert process.returncode == 130
+    swap = said.split()[1].decode()
+    assert f"`lockstep swap resume {swap} --key alice`".encode() in rest
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"y\n", 0)])
+async def test_on_a_terminal_one_is_asked(desk: Desk, answer: bytes, code: int) -> None:
+    swap = await proposed(desk)
+    terminal, end = os.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "deploy.cli", "swap", "accept", swap, "--key", "bob"),
+            env=os.environ | {"LOCKSTEP_NETWORK": str(desk.network.folder)},
+            stdin=end,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        os.write(terminal, answer)
+        _, said = await process.communicate()
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert process.returncode == code, said
+    assert b"you give  7.50 silver on beta to alice" in said
+    assert (b"nothing was signed" in said) is (code == 1)
+    assert b"Agree and sign?" in said
+
+
 async def test_a_proposal_that_nobody_answers_is_kept_and_gone_on_with(desk: Desk) -> None:
     await desk.devnet.kill("bridge")
     told = await desk.refused(*PROPOSE, "--timeout", "1s", code=3)
+    shown = await desk.refused("swap", "show", "00", code=3)
+    assert shown["code"] == "UNAVAILABLE_PEER"
     [word, *words] = told["advice"].partition("`")[2].partition("`")[0].split()
     assert word == "lockstep"
     assert words[:2] == ["swap", "resume"], "to repeat the command would be another swap"

@@ -53,9 +53,10 @@ class Answers:
 
     def give(self, bundle_id: BundleId, outcome: Outcome) -> None:
         """Tell who waits for a bundle what became of it. KeyError if nobody does."""
-        waiting: _Waiting | None = self._waiting.pop(bundle_id)
-        while waiting is not None:
-            asker, number, waiting = waiting
+        asker, number, others = self._waiting.pop(bundle_id)
+        asker.tell(number, outcome)
+        while others is not None:
+            asker, number, others = others
             asker.tell(number, outcome)
 
     def give_all(self, error: LockstepError) -> None:

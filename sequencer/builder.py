@@ -7,6 +7,7 @@ Owns what fits into one block, bundles being whole, and how they become its prop
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 import msgspec
@@ -118,10 +119,9 @@ def propose(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) -> Pro
     """Return the block after `parent` at `time_ms` that holds `bundles`, and where each stands."""
     block = build_block(parent, time_ms, bundles)
     height = block.header.height
-    placements: list[Placement] = []
-    first_index = 0
-    for bundle in bundles:
-        count = len(bundle.transactions)
-        placements.append(Placement(bundle.bundle_id, height, first_index, count))
-        first_index += count
+    counts = [len(bundle.transactions) for bundle in bundles]
+    placements = [
+        Placement(bundle.bundle_id, height, first_index, count)
+        for bundle, first_index, count in zip(bundles, accumulate(counts, initial=0), counts, strict=False)
+    ]
     return Proposal(block, tuple(bundles), tuple(placements))

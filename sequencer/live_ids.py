@@ -43,9 +43,15 @@ class LiveIds:
 
     def add(self, placement: Placement, second: int) -> None:
         """Remember a bundle whose window ends within `second` of log time."""
-        height_and_index = placement.height << _INDEX_BITS | placement.first_index
-        self._places[placement.bundle_id] = height_and_index << _COUNT_BITS | placement.count
-        self._by_second[second].append(placement.bundle_id)
+        self.add_all((placement,), (second,))
+
+    def add_all(self, placements: Iterable[Placement], seconds: Iterable[int]) -> None:
+        """Remember bundles, each with the second in which its window ends."""
+        places, by_second = self._places, self._by_second
+        for each, second in zip(placements, seconds, strict=True):
+            bundle_id = each.bundle_id
+            places[bundle_id] = (each.height << _INDEX_BITS | each.first_index) << _COUNT_BITS | each.count
+            by_second[second].append(bundle_id)
 
     def expire(self, time_ms: int) -> None:
         """Forget the bundles that expire in seconds which are over at `time_ms`."""

@@ -107,14 +107,16 @@ class Submissions:
     async def _response(self) -> sequencer_pb2.SubmitStreamResponse:
         """Return outcomes that are settled, as many as fit, with the headers that the client lacks."""
         response = sequencer_pb2.SubmitStreamResponse()
-        response_bytes, heights = 0, {self._newest_sent}
+        response_bytes, newest, heights = 0, self._newest_sent, set[Height]()
         while self._settled and response_bytes < _RESPONSE_BYTES_MAX:
             number, outcome = self._settled.popleft()
             message = response.outcomes.add(correlation_id=number)
             response_bytes += _PLACED_BYTES_MAX
             if isinstance(outcome, Placement):
                 write_placement(outcome, message.placement)
-                heights.add(outcome.height)
+                if outcome.height != newest:
+                    newest = outcome.height
+                    heights.add(newest)
             else:
                 error = outcome if isinstance(outcome, LockstepError) else Internal()
                 message.error.CopyFrom(error_message(error))
@@ -123,5 +125,5 @@ class Submissions:
         self._answered.set()
         for height in sorted(heights - {self._newest_sent}):
             response.headers.append(header_message(await self._header_of(height)))
-        self._newest_sent = max(heights)
+        self._newest_sent = max(heights | {self._newest_sent})
         return response

@@ -232,8 +232,8 @@ class Writer:
         """Bring what is remembered up to the new block."""
         await self._chain.apply(proposal.block)
         self._waiting.settle(proposal.bundles)
-        for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
-            self._live.add(placement, second_of(bundle.valid_until_ms))
+        seconds = [second_of(bundle.valid_until_ms) for bundle in proposal.bundles]
+        self._live.add_all(proposal.placements, seconds)
         self._live.expire(self._tip.time_ms)
 
     def _answer(self, proposal: Proposal) -> None:

@@ -83,24 +83,16 @@ def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) ->
 
     Raises `Discontinuous` or `Malformed` for a time or an amount of bundles that followers would refuse.
     """
+    # Column by column, which costs half of what going from transaction to transaction does.
+    transactions = [each for bundle in bundles for each in bundle.transactions]
+    prefixes = _entry_prefixes(bundles)
+    transaction_hashes = [each for bundle in bundles for each in bundle.hashes]
+    leaf_hashes = list(map(entry_leaf_hash, prefixes, transaction_hashes))
     entries: dict[Namespace, list[bytes]] = defaultdict(list)
     hashes: dict[Namespace, list[bytes]] = defaultdict(list)
-    index = 0
-    payload_bytes = 0
-    for bundle in bundles:
-        first_index, count = index, len(bundle.transactions)
-        for (namespace, payload), hashed in zip(bundle.transactions, bundle.hashes, strict=True):
-            prefix = entry_prefix(
-                index=index,
-                first_index=first_index,
-                count=count,
-                valid_until_ms=bundle.valid_until_ms,
-                bundle=bundle.bundle_id,
-            )
-            entries[namespace].append(prefix + payload)
-            hashes[namespace].append(entry_leaf_hash(prefix, hashed))
-            payload_bytes += len(payload)
-            index += 1
+    for (namespace, payload), prefix, hashed in zip(transactions, prefixes, leaf_hashes, strict=True):
+        entries[namespace].append(prefix + payload)
+        hashes[namespace].append(hashed)
     leaves = namespace_leaves(hashes)
     header = Header(
         chain=parent.chain,
@@ -110,13 +102,30 @@ def build_block(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) ->
         data_root=data_root(leaves),
         namespace_count=len(leaves),
         bundle_count=len(bundles),
-        transaction_count=index,
-        payload_bytes=payload_bytes,
+        transaction_count=len(transactions),
+        payload_bytes=sum([len(payload) for _, payload in transactions]),
     )
     verify_follows(header, parent)
     _verify_size(header)
     encoded = encode_header(header)
     return Block(header, encoded, header_hash(encoded), encode_namespace_leaves(leaves), dict(entries))
+
+
+def _entry_prefixes(bundles: Iterable[AdmittedBundle]) -> list[bytes]:
+    """Return what precedes the payload of each entry of a block."""
+    prefixes: list[bytes] = []
+    for bundle in bundles:
+        first_index, count = len(prefixes), len(bundle.transactions)
+        for index in range(first_index, first_index + count):
+            prefix = entry_prefix(
+                index=index,
+                first_index=first_index,
+                count=count,
+                valid_until_ms=bundle.valid_until_ms,
+                bundle=bundle.bundle_id,
+            )
+            prefixes.append(prefix)
+    return prefixes
 
 
 def verify_block(

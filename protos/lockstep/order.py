@@ -53,8 +53,7 @@ class Transaction(NamedTuple):
     """1..65,536 bytes that the sequencer does not look into."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """The atomic unit of ordering: all of it in one block, contiguous, or none of it."""
 
     transactions: tuple[Transaction, ...]

@@ -7,9 +7,11 @@ as it is, for a person to look at, and the next case gets a new one.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from bridge.client import SwapPhase, SwapView
 from deploy.demonstration.market import Market, OpenSwap, exchange
@@ -198,7 +200,7 @@ class Arena:
             "the same bundle gets its first receipt"
         )
         # In another bundle the order takes it, and the rollup has to know it again.
-        copy = replace(bundle, valid_until_ms=bundle.valid_until_ms + 1)
+        copy = msgspec.structs.replace(bundle, valid_until_ms=bundle.valid_until_ms + 1)
         return (await self.clients.sequencer.submit(copy)).placement.height
 
     async def _verify_swap(self, view: SwapView) -> None:

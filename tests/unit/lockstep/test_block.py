@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -194,7 +195,7 @@ def test_the_largest_block_is_built_and_taken() -> None:
 
 def test_the_most_transactions_are_built_and_taken() -> None:
     full = Bundle((Transaction(ALPHA, b"x"),) * 32, 1)
-    bundles = [admit(replace(full, valid_until_ms=number + 1)) for number in range(512)]
+    bundles = [admit(msgspec.structs.replace(full, valid_until_ms=number + 1)) for number in range(512)]
     assert limits.BLOCK_TRANSACTIONS_MAX == 512 * 32
     share = share_of(build_block(GENESIS_TIP, START_MS + 1, bundles), [ALPHA])
     assert len(share.entries[ALPHA]) == 16_384

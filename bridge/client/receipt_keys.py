@@ -46,7 +46,7 @@ class KnownKeys:
         return self.registry.now.keys["settlement"]
 
     async def read(self, log: SettlementClient, sequencer: SequencerClient, height: Height) -> None:
-        """Read every change below a height, from where this stopped the time before.
+        """Read every change that the log has, from where this stopped the time before.
 
         The log anchors a header only when it was told of all changes below, so this waits until it has one
         at the height or above. It takes all of the log the first time; if the log's key was replaced, the
@@ -54,16 +54,16 @@ class KnownKeys:
         is worth repeating.
         """
         try:
-            await log.checkpoint()
+            size = (await log.checkpoint()).size
         except BadSignature:
             await self._follow(sequencer)
-        if self._anchored_height >= height:
-            return
-        async with aclosing(log.entries(self._next_index)) as entries:
-            async for index, encoded in entries:
-                self._take(index, encoded)
-                if self._anchored_height >= height:
-                    break
+            size = (await log.checkpoint()).size
+        if self._next_index < size or self._anchored_height < height:
+            async with aclosing(log.entries(self._next_index)) as entries:
+                async for index, encoded in entries:
+                    self._take(index, encoded)
+                    if self._next_index >= size and self._anchored_height >= height:
+                        break
         self.registry = self._told.advanced(self._anchored_height)
 
     def _take(self, index: int, encoded: bytes) -> None:

@@ -23,7 +23,7 @@ from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
 from lockstep.terms import Premium, PremiumShare, decode_terms, swap_id_of
 from lockstep.types import REGISTRY_NAMESPACE, Height, SwapId
 from tests.integration.bridge_network import CYCLE, Market, market
-from tests.integration.rollup_deals import make_deal
+from tests.integration.rollup_deals import Deal, make_deal
 from tests.integration.rollup_network import DEADLINE_S, Network, Node, network
 from tests.unit.rollups.chain import ALPHA, BETA, key, rollup, seed
 
@@ -200,12 +200,22 @@ async def test_a_coordinator_that_lies_gets_no_receipt_made(tmp_path: Path) -> N
             verify_swap_receipt(encoded.replace(here.bob.account, here.carl.account), here.net.genesis)
 
 
+async def committed_deal(net: Network) -> Deal:
+    deal = await make_deal(net)
+    opened = await net.order(deal.open, *deal.locks)
+    await deal.until_phase("beta-1", Phase.LOCKED, opened.placement.height)
+    await net.order(deal.reveal)
+    await deal.until_settled("alpha-0", 0)
+    return deal
+
+
 async def test_keys_that_were_replaced_are_shown_with_the_receipt(tmp_path: Path) -> None:
     """Two of two attesters of beta, one of them new, and a new key of the log; no coordinator is asked."""
     attesters = AttesterSet(2, tuple(key(name).public_key for name in TWO.values()))
     rollups = (rollup(ALPHA), rollup(BETA, attesters=attesters))
     keys = {**TWO, "beta-2": "new attester of beta"}
     async with network(tmp_path, "alpha-0", *keys, rollups=rollups, keys=keys) as net:
+        before = await committed_deal(net)
         old, new = (key(name).public_key for name in (TWO["beta-0"], keys["beta-2"]))
         effective = Height((await net.sequencer.status()).height + 3)
         new_log = RotateKey(key("new settlement").public_key)
@@ -227,11 +237,10 @@ async def test_keys_that_were_replaced_are_shown_with_the_receipt(tmp_path: Path
         log.settings = 'key = "new-settlement.pem"'
         await log.start()
 
-        deal = await make_deal(net)
-        opened = await net.order(deal.open, *deal.locks)
-        await deal.until_phase("beta-1", Phase.LOCKED, opened.placement.height)
-        await net.order(deal.reveal)
-        verified = await got(net, deal.id)
+        after = await committed_deal(net)
+        # The swap of the old keys has its receipt as well, after they are gone.
+        assert ends(await got(net, before.id)) == (Phase.COMMITTED, OutcomeReason.NONE, [PAID] * 2)
+        verified = await got(net, after.id)
         assert ends(verified) == (Phase.COMMITTED, OutcomeReason.NONE, [PAID] * 2)
         assert any("but by the 2 changes shown" in each for each in verified.attests)
         assert any("2 of 2 attesters of beta" in each for each in verified.proves)

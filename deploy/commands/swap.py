@@ -25,6 +25,7 @@ from deploy.commands.swap_showing import (
     accept_lines,
 )
 from deploy.commands.swap_terms import (
+    SWAP,
     LegType,
     terms_in_words,
     typed_legs,
@@ -154,7 +155,7 @@ def propose(
 
 @swap.command(cls=Command)
 @network_options
-@click.argument("swap_id", metavar="SWAP")
+@click.argument("swap_id", type=SWAP, metavar="SWAP")
 @key_option
 @click.option(
     "--give",
@@ -206,7 +207,7 @@ def accept(
 
 @swap.command(cls=Command)
 @network_options
-@click.argument("swap_id", metavar="SWAP")
+@click.argument("swap_id", type=SWAP, metavar="SWAP")
 @key_option
 @_timeout
 def reveal(options: Options, swap_id: str, key: SigningKey, timeout_ms: int | None) -> None:
@@ -226,7 +227,7 @@ def reveal(options: Options, swap_id: str, key: SigningKey, timeout_ms: int | No
 
 @swap.command(cls=Command)
 @network_options
-@click.argument("swap_id", metavar="SWAP")
+@click.argument("swap_id", type=SWAP, metavar="SWAP")
 @key_option
 @_wait
 @_timeout
@@ -256,7 +257,7 @@ def cancel(
 
 @swap.command(cls=Command)
 @network_options
-@click.argument("swap_id", metavar="[SWAP]", required=False)
+@click.argument("swap_id", type=SWAP, metavar="[SWAP]", required=False)
 @click.option(
     "--all", "is_all", is_flag=True, help="Every swap of this key in the wallet that is not at its end."
 )

@@ -24,13 +24,14 @@ from deploy.commands.swap_showing import (
     standing_json,
     view_json,
 )
+from deploy.commands.swap_terms import SWAP
 from lockstep.errors import LockstepError, UnknownSwap
 from lockstep.types import PublicKey, SwapId
 
 
 @click.command(cls=Command)
 @network_options
-@click.argument("swap_id", metavar="SWAP")
+@click.argument("swap_id", type=SWAP, metavar="SWAP")
 @click.option("--proven", is_flag=True, help="By the rollups' proofs, not by the coordinator's word.")
 def show(options: Options, swap_id: str, proven: bool) -> None:  # noqa: FBT001 - click passes options by name
     """Show where a swap stands, and what is to be done.
@@ -61,7 +62,7 @@ def show(options: Options, swap_id: str, proven: bool) -> None:  # noqa: FBT001 
 
 @click.command(cls=Command)
 @network_options
-@click.argument("swap_id", metavar="SWAP")
+@click.argument("swap_id", type=SWAP, metavar="SWAP")
 def explain(options: Options, swap_id: str) -> None:
     """Show every record of a swap, with its block and reason, and who is waited for."""
 
@@ -106,7 +107,7 @@ def list_swaps(
 
 @click.command(cls=Command)
 @network_options
-@click.argument("swap_ids", metavar="[SWAP]...", nargs=-1)
+@click.argument("swap_ids", type=SWAP, metavar="[SWAP]...", nargs=-1)
 @click.option("--account", type=ACCOUNT, metavar="NAME|HEX", help="Only swaps of this account.")
 @click.option(
     "--from",

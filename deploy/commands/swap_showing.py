@@ -22,13 +22,10 @@ from bridge.client import (
     SwapView,
 )
 from deploy.commands.frame import EXIT_DONE, EXIT_FAILED, Options, print_json, print_table
-from deploy.commands.swap_terms import Names, leg_json
+from deploy.commands.swap_terms import SHORT_DIGITS, Names, leg_json
 from lockstep.receipts import PremiumOutcome, SettlementCode
 from lockstep.terms import Terms
 from lockstep.types import PublicKey, SwapId
-
-SHORT_DIGITS: Final = 12
-"""Digits of a swap's id where it stands in a line with others."""
 
 _DEADLINE_INDEX: Final = 4_294_967_295
 

@@ -4,6 +4,7 @@ Owns how legs are typed, how terms are said in words, and what an account said i
 look-up of names and assets in the network's files.
 """
 
+import glob
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,17 @@ from deploy.commands.parameters import (
     in_units,
     parse_amount,
 )
+from deploy.node.failures import SettingsInvalid
 from lockstep.limits import LEGS_MAX, LOCK_WINDOW_MS_MAX, REVEAL_WINDOW_MS_MIN
 from lockstep.terms import Leg, Premium, PremiumShare, Terms
 from lockstep.types import PublicKey
 
 LOCK_WITHIN_MS_MAX: Final = LOCK_WINDOW_MS_MAX - 1_000
 """The longest that can be typed: a coordinator that is a block behind must find it within the bound, too."""
+
+
+SHORT_DIGITS: Final = 12
+"""Digits of a swap's id where it stands in a line with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,30 @@ class LegType(click.ParamType[Leg]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return leg_of(given, find_account(sender, options), find_account(recipient, options))
+
+
+class SwapIdType(click.ParamType[str]):
+    """A swap's id, or the first digits of it; completed from the wallet."""
+
+    name = "swap"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Return the swaps of the wallet that start so, by as many digits as are typed in a line."""
+        try:
+            files = options_of(ctx).network.wallet.glob(f"{glob.escape(incomplete)}*-*.json")
+        except SettingsInvalid:
+            return []
+        digits = SHORT_DIGITS if len(incomplete) <= SHORT_DIGITS else None
+        return [
+            click.shell_completion.CompletionItem(each)
+            for each in sorted({file.name.partition("-")[0][:digits] for file in files})
+        ]
+
+
+SWAP: Final = SwapIdType()
+"""A swap's id or the first digits of it; gives the text."""
 
 
 def leg_of(amount: Amount, sender: PublicKey, recipient: PublicKey) -> Leg:

@@ -32,8 +32,8 @@ ADA, BEN = SigningKey(b"\x21" * 32), SigningKey(b"\x22" * 32)
 RED, BLUE = RollupAsset(ALPHA, b"RED"), RollupAsset(BETA, b"BLUE")
 PAIR = Pair(RED, BLUE)
 
-LONG_MS = 5_000
-"""A wait that no test waits for: whoever does has found a defect."""
+LONG_MS = 600_000
+"""A wait that no test waits for: whoever does has found a defect. No real taker may ask for as long."""
 
 
 def offer(key: SigningKey = ADA, get_amount: int = 200, **changes: Any) -> bytes:  # noqa: ANN401 - of Quote
@@ -113,7 +113,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
-def makers(rig: Rig) -> Makers:
+def makers(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Makers:
+    monkeypatch.setattr(quotes, "WAIT_MS_MAX", LONG_MS)
     return Makers(CHAIN, rig.coordinator, rig.stopping)
 
 
@@ -392,10 +393,18 @@ async def test_the_end_of_the_service_ends_every_wait(rig: Rig, makers: Makers) 
         await offered(asking)
 
 
+async def test_nobody_is_waited_for_longer_than_is_allowed(rig: Rig) -> None:
+    makers = Makers(CHAIN, rig.coordinator, rig.stopping)
+    with pytest.raises(Malformed, match="wait_ms is 5001, allowed are 1 to 5000"):
+        await makers.request(request_for(wait_ms=5_001))
+    with pytest.raises(NoQuote):
+        await makers.request(request_for(wait_ms=5_000))
+
+
 async def test_while_it_catches_up_nothing_is_quoted(tmp_path: Path) -> None:
     async with running(tmp_path / "other.sqlite", FakeOrder()) as behind:
         makers = Makers(CHAIN, behind.coordinator, behind.stopping)
         with pytest.raises(NotReady):
-            await makers.request(request_for())
+            await makers.request(request_for(wait_ms=0))
         with pytest.raises(NotReady):
             await Stream(makers, hello(ADA)).read()

@@ -31,6 +31,7 @@ from lockstep.swap_entries import Verdict, encode_open, encode_reveal
 from lockstep.terms import decode_terms, swap_id_of
 from lockstep.transactions import Lock
 from lockstep.types import SwapId
+from lockstep.v1 import bridge_pb2
 from tests.unit.bridge.chain import (
     ANN,
     BOB,
@@ -320,7 +321,11 @@ async def test_the_same_key_means_the_same_request(path: Path) -> None:
     async with running(path, order) as rig:
         with pytest.raises(Conflict):
             await rig.propose(make_terms(1), key=b"k")
+        for policy in (RevealPolicy.UP_FRONT, RevealPolicy.DELEGATED):
+            with pytest.raises(Conflict):
+                await rig.propose(TERMS, key=b"k", policy=policy, preimage=PREIMAGE)
         assert await rig.propose(TERMS, key=b"k") == first
+        assert await rig.propose(TERMS, key=b"other") == first
         order.pass_time(decode_terms(TERMS).lock_by_ms)
         await rig.until_phase(SWAP_ID, SwapPhase.LAPSED)
         # The answer is the same swap even when its times have passed.
@@ -478,8 +483,12 @@ async def test_until_it_has_caught_up_it_calls_nothing_unknown(path: Path) -> No
             await rig.accept(SWAP_ID, 0, ANN.sign_lock(TERMS, 0))
         with pytest.raises(NotReady):
             await rig.propose(TERMS)
+        with pytest.raises(NotReady):
+            await rig.service.explain(bridge_pb2.ExplainSwapRequest(swap_id=SWAP_ID))
         rig.order.block()
         await rig.until(rig.coordinator.caught_up.is_set)
+        with pytest.raises(UnknownSwap):
+            await rig.service.explain(bridge_pb2.ExplainSwapRequest(swap_id=SWAP_ID))
         await rig.propose(TERMS)
 
 

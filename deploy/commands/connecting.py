@@ -5,6 +5,7 @@ one, and runs while others are down. On a chain whose sequencer or settlement lo
 genesis names, the order is followed from its start, by which every change of keys is proven.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -43,6 +44,8 @@ class Connections:
         """The chain, which every answer is verified against."""
         self._settings = ClientSettings(tls=self.network.tls)
         self._stack = stack
+        # Nothing is verified before it is known whose keys are in use, though several ask at once.
+        self._opening = asyncio.Lock()
         self._chain: ChainRegistry | None = None
         self._sequencer: SequencerClient | None = None
         self._settlement: SettlementClient | None = None
@@ -51,6 +54,20 @@ class Connections:
 
     async def sequencer(self) -> SequencerClient:
         """Return the sequencer's client."""
+        async with self._opening:
+            return await self._open_sequencer()
+
+    async def settlement(self, *, seen: Checkpoint | None = None) -> SettlementClient:
+        """Return the settlement log's client. `seen`: as there; it counts when this is first called."""
+        async with self._opening:
+            return await self._open_settlement(seen)
+
+    async def registry(self) -> ChainRegistry:
+        """Return the registry as of the newest block, followed from genesis. Raises LockstepError."""
+        async with self._opening:
+            return await self._follow(await self._open_sequencer())
+
+    async def _open_sequencer(self) -> SequencerClient:
         if self._sequencer is None:
             client = SequencerClient(
                 self.network.sequencer, self.genesis, self._settings, sequencer_key=self.sequencer_key
@@ -59,16 +76,15 @@ class Connections:
             try:
                 await client.status(timeout_ms=PROBE_MS_MAX)
             except BadSignature:
-                await self.registry()
+                await self._follow(client)
             except LockstepError:
                 # Who needs an answer asks again, and is told then.
                 pass
         return self._sequencer
 
-    async def settlement(self, *, seen: Checkpoint | None = None) -> SettlementClient:
-        """Return the settlement log's client. `seen`: as there; it counts when this is first called."""
+    async def _open_settlement(self, seen: Checkpoint | None) -> SettlementClient:
         if self._settlement is None:
-            await self.sequencer()
+            sequencer = await self._open_sequencer()
             client = SettlementClient(
                 self.network.settlement,
                 self.genesis,
@@ -81,15 +97,14 @@ class Connections:
             try:
                 await client.checkpoint(timeout_ms=PROBE_MS_MAX)
             except BadSignature:
-                await self.registry()
+                await self._follow(sequencer)
             except LockstepError:
                 pass
         return self._settlement
 
-    async def registry(self) -> ChainRegistry:
-        """Return the registry as of the newest block, followed from genesis. Raises LockstepError."""
+    async def _follow(self, sequencer: SequencerClient) -> ChainRegistry:
         if self._chain is None:
-            sequencer, chain = await self.sequencer(), ChainRegistry(self.genesis)
+            chain = ChainRegistry(self.genesis)
             peer = f"sequencer {self.network.sequencer}"
             with progress("following the order") as say:
                 async with following(sequencer, chain, genesis=self.genesis, peer=peer, say=say) as follower:

@@ -30,6 +30,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec
@@ -325,16 +326,30 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.secho(text, bold=place == 0)
 
 
+_PROGRESS: Final[ContextVar[Say | None]] = ContextVar("progress", default=None)
+"""What changes the line that is shown, if one is."""
+
+
 @contextmanager
 def progress(text: str) -> Iterator[Say]:
     """Show on stderr, while the block lasts, what is going on; nothing where stderr is no terminal.
 
     Gives the function that changes the text.
     """
+    shown = _PROGRESS.get()
+    if shown is not None:
+        # Part of something longer: there is one line.
+        shown(text)
+        yield shown
+        return
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
 
     with Console(stderr=True, highlight=False).status(text, spinner="line") as status:
-        yield status.update
+        token = _PROGRESS.set(status.update)
+        try:
+            yield status.update
+        finally:
+            _PROGRESS.reset(token)

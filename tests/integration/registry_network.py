@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.network_file import encode_network_file
 from deploy.node.chain_files import save_key
 from lockstep.receipts import SettledReceipt
 from lockstep.signing import SigningKey
@@ -59,6 +60,21 @@ async def lockstep(*words: str, **environment: str) -> Told:
         out, err = await process.communicate()
     assert process.returncode is not None
     return Told(process.returncode, out.decode(), err.decode())
+
+
+def network_file(net: Network) -> Path:
+    """Write the file by which commands find the network, as it is now, and return its path."""
+    nodes = [name for name in net.nodes if name.partition("-")[0] in ("alpha", "beta")]
+    file = net.folder / "network.toml"
+    file.write_text(
+        encode_network_file(
+            sequencer=net.nodes["sequencer"].address,
+            bridges=["127.0.0.1:1"],
+            settlement=net.nodes["settlement"].address,
+            rollups={name.partition("-")[0]: [net.nodes[name].address] for name in nodes},
+        )
+    )
+    return file
 
 
 async def change(

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.network_file import encode_network_file
 from lockstep.genesis import encode_rollup_definition
 from lockstep.limits import DRAIN_MS_MIN
 from lockstep.types import RollupId
-from tests.integration.registry_network import change, key_file, lockstep, lockstep_rollup
+from tests.integration.registry_network import change, key_file, lockstep, lockstep_rollup, network_file
 from tests.integration.rollup_network import network
 from tests.unit.rollups.chain import ALPHA, ATTESTERS, key, rollup
 
@@ -129,18 +128,7 @@ async def test_the_address_of_another_service_is_told_apart_from_silence(tmp_pat
 
 async def test_a_network_file_says_where_everything_is_and_keys_are_never_broken(tmp_path: Path) -> None:
     async with network(tmp_path) as net:
-        file = tmp_path / "network.toml"
-        addresses = {name: node.address for name, node in net.nodes.items()}
-        file.write_text(
-            encode_network_file(
-                sequencer=addresses["sequencer"],
-                bridges=["127.0.0.1:1"],
-                settlement=addresses["settlement"],
-                rollups={},
-                genesis=str(net.folder / "genesis.json"),
-            )
-        )
-        narrow = {"LOCKSTEP_NETWORK": str(file), "COLUMNS": "40"}
+        narrow = {"LOCKSTEP_NETWORK": str(network_file(net)), "COLUMNS": "40"}
         shown = await lockstep("rollup", "show", **narrow)
         assert shown.code == 0, shown
         assert key("governance").public_key.hex() in shown.out

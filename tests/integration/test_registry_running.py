@@ -20,7 +20,9 @@ from tests.integration.registry_network import (
     change,
     deal,
     key_file,
+    lockstep,
     lockstep_rollup,
+    network_file,
     start_node,
 )
 from tests.integration.rollup_network import Network, Node, network
@@ -225,6 +227,11 @@ async def test_the_sequencers_key_is_replaced_and_everybody_goes_on(tmp_path: Pa
         # The command line follows across it, and so does a node from the start.
         shown = (await lockstep_rollup(net, "show")).json
         assert shown["keys"]["sequencer"] == new.hex()
+        where = str(network_file(net))
+        block = await lockstep("block", "show", "--json", LOCKSTEP_NETWORK=where)
+        assert block.json["height"] >= takes_over
+        balances = await lockstep("account", "balance", ANN.public_key.hex(), LOCKSTEP_NETWORK=where)
+        assert (balances.code, "10.80" in balances.out) == (0, True), balances
         await start_node(net, "beta-3", attester=None)
         replica = RollupClient(net.nodes["beta-3"].address, net.genesis, "beta", sequencer_key=at)
         net.clients["beta-3"] = await net.stack.enter_async_context(replica)
@@ -258,6 +265,9 @@ async def test_the_settlement_logs_key_is_replaced_and_everybody_goes_on(tmp_pat
         async with SettlementClient(node.address, net.genesis, seen=seen, log_key=lambda: new) as log:
             for name in ("alpha", "beta"):
                 await anchored_above(log, name, done["effective_height"] + 8)
+        verified = await lockstep("log", "verify", "--json", LOCKSTEP_NETWORK=str(network_file(net)))
+        assert verified.code == 0, verified
+        assert verified.json["anchored_height"] > done["effective_height"]
 
 
 async def test_a_key_announces_its_own_replacement_and_governance_need_not_sign(tmp_path: Path) -> None:

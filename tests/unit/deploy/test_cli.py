@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+
+from deploy.cli import main
 
 
 def lockstep(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -42,6 +46,33 @@ def test_run_becomes_the_service_with_its_arguments(service: str) -> None:
     done = lockstep(service, "run", "--config", "no-such-file.toml")
     assert done.returncode == 2, done.stderr
     assert "no-such-file.toml cannot be read" in done.stderr
+
+
+def commands(context: click.Context) -> Iterator[click.Context]:
+    """Yield the context of every command that is no group; to name one is to import it."""
+    if not isinstance(context.command, click.Group):
+        yield context
+        return
+    for name in context.command.list_commands(context):
+        found = context.command.get_command(context, name)
+        assert found is not None
+        yield from commands(click.Context(found, parent=context, info_name=name))
+
+
+COMMANDS = {context.command_path: context for context in commands(click.Context(main, info_name="lockstep"))}
+
+WITHOUT_JSON = {
+    "lockstep completion",
+    *(f"lockstep {service} run" for service in ("sequencer", "rollup", "settlement", "bridge")),
+}
+"""What prints a script, and what becomes another process."""
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_every_command_is_there_and_prints_json(path: str) -> None:
+    names = {name for parameter in COMMANDS[path].command.params for name in parameter.opts}
+    assert ("--json" in names) == (path not in WITHOUT_JSON)
+    assert COMMANDS[path].command.get_short_help_str()
 
 
 def test_help_imports_nothing_that_is_slow() -> None:

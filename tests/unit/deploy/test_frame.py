@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -133,6 +135,18 @@ def test_ctrl_c_ends_it() -> None:
     done = ending(lambda: os.kill(os.getpid(), signal.SIGINT))
     assert done.exit_code == 130
     assert "what was sent may still be done" in done.stderr
+
+
+def test_who_reads_may_go_away_without_a_word(tmp_path: Path) -> None:
+    network = make_network_folder(tmp_path / "network")
+    command = (sys.executable, "-P", "-m", "deploy.cli", "keys", "list", "--json", "--network", str(network))
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 # --- options ----------------------------------------------------------------------------------------------

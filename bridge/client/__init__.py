@@ -10,6 +10,7 @@
 | `steps`, `checks` | what is to be done next, and what is checked before, as functions |
 | `driving`, `desk` | `Desk`: agrees to swaps, and takes one from wherever it stands to its end |
 | `quotes`, `maker`, `offered` | a quote turned into a swap; `Maker`: quotes, and locks what takes them |
+| `receipts` | `get_swap_receipt`: one file that shows anybody how a swap ended |
 
 Start with `Desk`.
 

@@ -1,8 +1,8 @@
 """What a trader checks for himself: terms before he signs, escrow before he reveals, receipts at the end.
 
 Owns these checks. Nothing here takes a coordinator's word: terms are hashed, times come from signed headers,
-escrow and receipts are proven under a rollup's commitment. That the commitment is the honest one is for the
-rollup's attesters to say, or for the trader's own node, which should be the first that is named.
+escrow and receipts are proven under a rollup's commitment. That the commitment is the honest one, a node's
+proof does not show: among the nodes that are named should be one of the trader's own.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -20,6 +20,9 @@ from lockstep.register import Phase
 from lockstep.terms import Leg, LegKind, Terms
 from lockstep.types import PublicKey, SwapId
 from rollups.client import ProvenState, RollupSwap
+
+PROOF_MS: Final = 2_000
+"""How long a node may take to prove what is in escrow, before the others are believed without it."""
 
 SETTLED_WAIT_MS: Final = 2_000
 """How long one question waits for the receipt of a leg that must get one."""
@@ -97,7 +100,7 @@ async def is_secured(node: EscrowNode, swap: RecordedSwap, leg: int, *, opened_h
     False if the node has not executed that far yet. Raises NotAsAgreed once it has, and something else is
     there: an amount, an asset, a sender or a verdict that was not agreed, or nothing.
     """
-    told = await node.swap(swap.swap_id, min_height=opened_height)
+    told = await node.swap(swap.swap_id, min_height=opened_height, timeout_ms=PROOF_MS)
     if told.record is None or told.record.phase in (Phase.OPEN, Phase.REVEALED):
         return False
     if told.record.terms_bytes != swap.terms_bytes:

@@ -184,15 +184,20 @@ class Drive:
         FAILPOINTS.reach(REVEAL_SENT)
 
     async def _is_all_secured(self, standing: Standing) -> bool:
-        """Answer whether all that the trader gets is in escrow; False where a node lags. See `checks`."""
+        """Answer whether all that the trader gets is in escrow; False where a node lags. See `checks`.
+
+        Every node that answers is asked, for the first may be the liar's: one that is honest is enough.
+        """
         swap = self._swap
         for leg in swap.received_legs:
             terms = swap.terms.legs[leg]
             secured = partial(is_secured, swap=swap, leg=leg, opened_height=standing.opened_height)
-            if not await self._venue.nodes(terms.rollup).ask(secured, is_waiting=True):
-                self._say_trouble(f"waiting for the node of {terms.rollup} to execute the lock of leg {leg}")
+            told = await self._venue.nodes(terms.rollup).ask_all(secured)
+            if not all(told):
+                self._say_trouble(f"waiting for a node of {terms.rollup} to execute the lock of leg {leg}")
                 return False
-            self._say("escrow proven", f"leg {leg}, which you get on {terms.rollup}, is in escrow as agreed")
+            nodes = f"{len(told)} node{'s' if len(told) > 1 else ''} of {terms.rollup}"
+            self._say("escrow proven", f"leg {leg}, which you get, is in escrow as agreed, say {nodes}")
         return True
 
     async def _cancel(self, time_ms: int) -> None:

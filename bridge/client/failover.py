@@ -4,8 +4,9 @@ Owns which one is asked next. What is asked must be safe to repeat with the same
 an answer that was lost is had from another service, or from the same one later.
 """
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final, Generic, TypeVar
 
 from lockstep.errors import Foreign, Internal, LockstepError, NoQuote, TimedOut, Unavailable, UnknownSwap
@@ -64,6 +65,25 @@ class Failover(Generic[_Client]):
         self._silence = (self._clock_s() + REST_MS / 1_000, failure) if heard is None else None
         raise failure
 
+    async def ask_all(self, call: Callable[[_Client], Awaitable[_Answer]]) -> list[_Answer]:
+        """Return the answers of all who answer, asking all at once. Raises any refusal.
+
+        If nobody answers, raises as `ask`.
+        """
+        told = await asyncio.gather(*map(_awaited(call), self._clients), return_exceptions=True)
+        answers: list[_Answer] = []
+        silent: list[LockstepError] = []
+        for each in told:
+            if not isinstance(each, BaseException):
+                answers.append(each)
+            elif isinstance(each, LockstepError) and is_worth_asking_another(each):
+                silent.append(each)
+            else:
+                raise each
+        if not answers:
+            raise next((each for each in silent if each.retryable), silent[-1])
+        return answers
+
 
 def is_worth_asking_another(error: LockstepError) -> bool:
     """Answer whether another service may know better: this one is away, broken, or has not heard of it."""
@@ -72,3 +92,14 @@ def is_worth_asking_another(error: LockstepError) -> bool:
 
 def _is_silence(error: LockstepError, *, is_waiting: bool) -> bool:
     return isinstance(error, Unavailable) or (isinstance(error, TimedOut) and not is_waiting)
+
+
+def _awaited(
+    call: Callable[[_Client], Awaitable[_Answer]],
+) -> Callable[[_Client], Coroutine[None, None, _Answer]]:
+    """Return a call whose failure to start is one of its failures."""
+
+    async def awaited(client: _Client) -> _Answer:
+        return await call(client)
+
+    return awaited

@@ -64,7 +64,7 @@ class Venue:
     sequencer: SequencerClient
     """The sequencer: the clock, and the way past coordinators that are away."""
     rollups: Mapping[RollupId, Failover[RollupClient]]
-    """Nodes of each rollup in the order in which they are tried: put your own first."""
+    """Nodes of each rollup in the order in which they are tried: have one of your own among them."""
 
     async def time_ms(self) -> int:
         """Return log time by the newest signed header that can be had. Raises what is worth repeating."""

@@ -110,6 +110,18 @@ async def test_what_is_waited_for_in_vain_is_asked_again_at_once(failure: Lockst
         assert only.asked == asked
 
 
+async def test_all_are_asked_and_those_who_are_away_are_left_out() -> None:
+    failover, _ = services(None, AWAY, None)
+    assert await failover.ask_all(Service.ask) == ["a", "c"]
+    for failures in ((UNKNOWN, AWAY), (AWAY, UNKNOWN)):
+        failover, _ = services(*failures)
+        with pytest.raises(UnavailablePeer):
+            await failover.ask_all(Service.ask)
+    failover, _ = services(None, Conflict(subject="lock", key="00"))
+    with pytest.raises(Conflict):
+        await failover.ask_all(Service.ask)
+
+
 def test_somebody_must_be_named() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Failover([])

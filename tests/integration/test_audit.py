@@ -47,17 +47,22 @@ async def start_audit(net: Network, *arguments: str) -> asyncio.subprocess.Proce
     command = ("-P", "-m", "deploy.cli", "audit", "--network", str(net.folder / "network.toml"), *arguments)
     report = ("--report", str(net.folder / "report"))
     return await asyncio.create_subprocess_exec(
-        sys.executable, *command, *report, "--json", stdout=asyncio.subprocess.PIPE
+        sys.executable, *command, *report, stdout=asyncio.subprocess.PIPE
     )
 
 
 async def audit(net: Network, *arguments: str) -> tuple[int, dict[str, Any]]:
     """Return the exit code and the document of an audit."""
-    process = await start_audit(net, *arguments)
+    code, output = await ended(await start_audit(net, *arguments, "--json"))
+    return code, json.loads(output)
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    """Return the exit code and what was printed, once an audit ended."""
     async with asyncio.timeout(DEADLINE_S):
         output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, json.loads(output)
+    return process.returncode, output.decode()
 
 
 async def trade(net: Network) -> Sequence[Deal]:
@@ -102,6 +107,9 @@ async def test_an_honest_network_passes(tmp_path: Path) -> None:
         assert not (tmp_path / "report").exists()
         code, told = await audit(net, "--until-height", "3")
         assert (code, told["height"]) == (0, 3)
+        code, shown = await ended(await start_audit(net))
+        assert (code, shown.splitlines()[-1]) == (0, "no violation")
+        assert "2 swaps opened: 1 CANCELLED, 1 COMMITTED" in shown
 
 
 async def test_a_bundle_that_was_acknowledged_and_is_not_there(tmp_path: Path) -> None:
@@ -113,11 +121,17 @@ async def test_a_bundle_that_was_acknowledged_and_is_not_there(tmp_path: Path) -
         code, told = await audit(net, "--acknowledged", str(path))
         assert (code, told["violation"]["invariant"]) == (4, "ACKNOWLEDGED")
         assert told["violation"]["height"] == lost["height"]
+        code, shown = await ended(await start_audit(net, "--acknowledged", str(path)))
+        assert (code, shown.splitlines()[0].split(":")[0]) == (4, "VIOLATION ACKNOWLEDGED")
+        path.write_text("{}")
+        code, told = await audit(net, "--acknowledged", str(path))
+        assert (code, told["code"]) == (2, "SETTINGS")
+        assert f"{path}:1" in told["error"]
 
 
 async def test_nodes_that_die_and_come_back_are_no_violation(tmp_path: Path) -> None:
     async with audited(tmp_path) as net:
-        following = await start_audit(net, "--follow")
+        following = await start_audit(net, "--follow", "--json")
         await net.nodes["alpha-1"].kill()
         await trade(net)
         await net.nodes["sequencer"].kill()
@@ -132,10 +146,9 @@ async def test_nodes_that_die_and_come_back_are_no_violation(tmp_path: Path) -> 
         code, told = await audit(net)
         assert (code, told["complete"]) == (0, True), told
         following.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(DEADLINE_S):
-            output, _ = await following.communicate()
+        code, output = await ended(following)
         *_, last = map(json.loads, output.splitlines())
-        assert (following.returncode, last["event"], last["ok"]) == (0, "summary", True), last
+        assert (code, last["event"], last["ok"]) == (0, "summary", True), last
         assert last["height"] >= height
 
 

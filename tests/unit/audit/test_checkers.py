@@ -12,6 +12,7 @@ from deploy.audit.plain.rollup import Rollup, balance_key
 from lockstep.block import VerifiedBlock
 from lockstep.header import encode_header, sign_header
 from lockstep.order import Entry, Placement
+from lockstep.registry_entries import RegistryChange, RotateKey, sign_change
 from lockstep.settlement_entries import (
     Evidence,
     EvidenceKind,
@@ -22,9 +23,21 @@ from lockstep.settlement_entries import (
 )
 from lockstep.swap_entries import RejectReason
 from lockstep.transactions import Lock, Transfer
-from lockstep.types import LOG_NAMESPACE, BundleId, HeaderHash, Height, Namespace
+from lockstep.types import LOG_NAMESPACE, REGISTRY_NAMESPACE, BundleId, HeaderHash, Height, Namespace
 from tests.unit.audit.worlds import World, traded
-from tests.unit.rollups.chain import ALPHA, ANN, ATTESTERS, BETA, BOB, CARL, SEQUENCER, Chain, Swap, make_swap
+from tests.unit.rollups.chain import (
+    ALPHA,
+    ANN,
+    ATTESTERS,
+    BETA,
+    BOB,
+    CARL,
+    SEQUENCER,
+    Chain,
+    Swap,
+    key,
+    make_swap,
+)
 from tests.unit.rollups.histories import History
 
 
@@ -136,6 +149,17 @@ def test_what_was_acknowledged_and_is_not_there(world: World) -> None:
     audit.acknowledged(Placement(BundleId(bytes(32)), Height(10_000), 0, 1))
     world_end = found(lambda: world.run(audit))
     assert (world_end.invariant, world_end.height) == (Invariant.ACKNOWLEDGED, 10_000)
+
+
+def test_the_key_of_a_header_is_the_one_in_force_at_its_height() -> None:
+    chain, fresh = Chain(), key("fresh").public_key
+    audit = Audit(chain.genesis)
+    change = RegistryChange(chain.genesis.chain_id, "sequencer", 1, Height(3), RotateKey(fresh))
+    audit.block(chain.block((REGISTRY_NAMESPACE, sign_change(key("governance"), change))))
+    expected = [SEQUENCER.public_key] * 2 + [fresh] * 2
+    for _ in range(3):
+        assert [audit.sequencer_key_at(Height(height)) for height in range(1, 5)] == expected
+        audit.block(chain.block())
 
 
 # --- value ------------------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ SCHEMA: Final = (
 
     """,
     """
-    -- Which rollups have to get to which blocks for a swap to reach its next levels (`bridge.levels`). Of a
-    -- swap that was decided meanwhile, those of its opening mean nothing any more.
+    -- Which rollups have to get to which blocks for a swap to reach its next levels (`bridge.levels`): of its
+    -- decision, or of its opening while it is not decided.
     CREATE TABLE waiting_steps (
         source INTEGER NOT NULL, rollup TEXT NOT NULL, height INTEGER NOT NULL, number INTEGER NOT NULL,
         PRIMARY KEY (source, rollup, height, number)

@@ -55,15 +55,11 @@ def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Sta
             for each in swap.sendings.values()
         ],
     )
+    stepped = [(old, new) for old, new in pairs if old is None or new.step_height != old.step_height]
+    yield DELETE_STEP, [row for old, _ in stepped if old is not None for row in _waiting_rows(old)]
     yield (
-        "INSERT OR IGNORE INTO waiting_steps VALUES (?, ?, ?, ?)",
-        [
-            (source, rollup, new.step_height, new.number)
-            for old, new in pairs
-            if new.step_height and (old is None or new.step_height != old.step_height)
-            for rollup in {leg.rollup for leg in new.terms.legs}
-            for source in Source
-        ],
+        "INSERT INTO waiting_steps VALUES (?, ?, ?, ?)",
+        [row for _, new in stepped for row in _waiting_rows(new)],
     )
 
 
@@ -145,6 +141,14 @@ def _swap_row(swap: Swap) -> tuple[SqlValue, ...]:
         swap.level,
         swap_message(swap).SerializeToString(),
     )
+
+
+def _waiting_rows(swap: Swap) -> Iterator[tuple[SqlValue, ...]]:
+    """Yield for whom a swap's last step waits at first: every leg's rollup, twice."""
+    if swap.step_height:
+        for rollup in {leg.rollup for leg in swap.terms.legs}:
+            for source in Source:
+                yield source, rollup, swap.step_height, swap.number
 
 
 def _parties(swap: Swap) -> set[bytes]:

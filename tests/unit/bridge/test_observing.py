@@ -102,6 +102,18 @@ async def test_a_swap_rises_and_begins_anew_with_the_decision(path: Path) -> Non
         assert loaded.heights.anchored(ALPHA) == view.decided_height
 
 
+async def test_a_decision_is_waited_for_instead_of_the_opening(path: Path) -> None:
+    order = started()
+    async with running(path, order) as rig:
+        await opened(rig)
+        assert {row[2] for row in await waiting(rig)} == {2}
+        order.attest(SWAP_ID, 0, Verdict.REJECTED)
+        await rig.until_followed()
+        rows = await waiting(rig)
+        # Both rollups, each as its node and as the log has it.
+        assert (len(rows), {row[2] for row in rows}) == (4, {order.tip.height})
+
+
 async def test_each_leg_is_settled_by_its_own_rollup(path: Path) -> None:
     order = started()
     nodes = nodes_of(order)

@@ -10,7 +10,7 @@ from lockstep.errors import ReceiptInvalid
 from lockstep.genesis import parse_genesis
 from lockstep.header import encode_header, sign_header
 from lockstep.merkle import root_of
-from lockstep.order import namespace_leaf_hash
+from lockstep.order import hash_entry, namespace_leaf_hash
 from lockstep.receipts import (
     PremiumOutcome,
     SettlementCode,
@@ -26,6 +26,7 @@ from lockstep.settlement_entries import (
 from lockstep.swap_entries import RejectReason, encode_reveal, sign_cancel
 from lockstep.swap_receipt import (
     Shown,
+    ShownBlock,
     SwapReceipt,
 )
 from lockstep.swap_receipt_build import _show_log, _show_receipts
@@ -373,6 +374,17 @@ class TestLocks:
         for index in (0, 1):
             story.refused("9 locks", "outside of its window", self.shown_instead(story, height, index))
 
+    def test_one_after_lock_by(self) -> None:
+        world, swap = begun()
+        opened = world.open_and_lock(swap)
+        world.attest_all(swap)
+        world.until(swap.terms.lock_by_ms)
+        world.block(world.lock(swap, 0, ANN))
+        height = world.height
+        world.block(swap.reveal)
+        story = told(world, swap, opened)
+        story.refused("9 locks", "too late", self.shown_instead(story, height, 0))
+
     def test_one_after_the_decision(self) -> None:
         story, height = self.played()
         story.refused("9 locks", "too late", self.shown_instead(story, height + 3, 0))
@@ -554,22 +566,52 @@ def test_an_asset_that_nobody_can_read_is_shown_in_hex() -> None:
     assert all(sentence.isprintable() for sentence in (*verified.proves, *verified.attests))
 
 
-def test_a_sequencer_that_signs_a_block_with_two_leaves_of_one_name() -> None:
-    """Nobody who follows the order takes such a block; a receipt must not choose between the two."""
-    story = committed()
-    place = story.opened.height + 2 - story.receipt.opened_height
-    [block] = [each for each in story.receipt.blocks if each.height == story.opened.height + 2]
-    [swaps] = block.namespaces
-    leaves = [namespace_leaf_hash(swaps.leaf)] * 2
-    header = replace(story.receipt.headers[place], namespace_count=2, data_root=root_of(leaves))
-    # Everything behind it would have to be made anew: the last header is this one.
-    twice = replace(block, namespaces=(replace(swaps, index=0), replace(swaps, index=1)), proof=())
-    headers = (*story.receipt.headers[:place], header)
-    anchor = replace(story.receipt.log.anchor, signature=sign_header(key("sequencer"), encode_header(header)))
-    receipt = replace(
-        story.receipt,
-        headers=headers,
-        blocks=(*story.receipt.blocks[:-1], twice),
-        log=replace(story.receipt.log, anchor=anchor),
-    )
-    story.refused("7 entries", "order of their names", relogged(story, receipt=receipt))
+class TestBlocksThatNoFollowerTakes:
+    """A sequencer can sign anything. Nobody who follows the order takes it, nor does a receipt show it."""
+
+    def refused(self, says: str, block: ShownBlock, **changes: object) -> None:
+        """Assert that a receipt is refused whose last header is another one, with this block."""
+        story = committed()
+        place = block.height - story.receipt.opened_height
+        headers = story.receipt.headers[:place]
+        header = replace(story.receipt.headers[place], **changes)  # type: ignore[arg-type]
+        signature = sign_header(key("sequencer"), encode_header(header))
+        anchor = replace(
+            story.receipt.log.anchor,
+            first_height=header.height,
+            parent_hash=header.parent_hash,
+            signature=signature,
+        )
+        before = tuple(each for each in story.receipt.blocks if each.height < block.height)
+        forged = replace(
+            story.receipt,
+            headers=(*headers, header),
+            blocks=(*before, block),
+            log=replace(story.receipt.log, anchor=anchor),
+        )
+        story.refused("7 entries", says, relogged(story, receipt=forged))
+
+    def block(self, blocks_after: int) -> ShownBlock:
+        story = committed()
+        height = story.opened.height + blocks_after
+        return next(each for each in story.receipt.blocks if each.height == height)
+
+    def test_two_leaves_of_one_name(self) -> None:
+        [swaps] = self.block(2).namespaces
+        leaves = [namespace_leaf_hash(swaps.leaf)] * 2
+        twice = (replace(swaps, index=0), replace(swaps, index=1))
+        block = replace(self.block(2), namespaces=twice, proof=())
+        self.refused("order of their names", block, namespace_count=2, data_root=root_of(leaves))
+
+    def test_an_entry_behind_the_end(self) -> None:
+        self.refused("beyond the end of their block", self.block(2), transaction_count=1)
+
+    def test_entries_that_are_not_in_order(self) -> None:
+        [swaps] = self.block(1).namespaces
+        encoded = [each.encoded for each in reversed(swaps.entries)]
+        leaf = replace(swaps.leaf, root=root_of([hash_entry(SWAP_NAMESPACE, each) for each in encoded]))
+        shown = tuple(Shown(place, each) for place, each in enumerate(encoded))
+        backwards = replace(swaps, index=0, leaf=leaf, entries=shown, proof=())
+        block = replace(self.block(1), namespaces=(backwards,), proof=())
+        root = namespace_leaf_hash(leaf)
+        self.refused("order of their index", block, namespace_count=1, data_root=root)

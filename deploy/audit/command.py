@@ -112,7 +112,7 @@ async def _audit(
     with progress("waiting for the first block") as say:
         telling = asyncio.create_task(_tell(summary, say, is_json=options.is_json and follow))
         try:
-            await _until_stopped(follower.run(until_height, to_head=to_head))
+            await _until_stopped(follower, follower.run(until_height, to_head=to_head))
         except Violated as violated:
             found = violated
         finally:
@@ -124,26 +124,30 @@ async def _audit(
     return EXIT_UNVERIFIED
 
 
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Do some work until it is done, or somebody sends SIGINT or SIGTERM, which is no failure."""
+async def _until_stopped(follower: Follower, work: Coroutine[Any, Any, None]) -> None:
+    """Do an audit's work until it is done, or somebody sends SIGINT or SIGTERM, which is no failure.
+
+    Then it comes to its end; at a second signal, or before the first block, it ends at once.
+    """
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
-    stopped = False
+    stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
-        nonlocal stopped
-        stopped = True
-        task.cancel()
+        if stopping or not follower.audit.height:
+            task.cancel()
+        stopping.append(asyncio.ensure_future(follower.stop()))
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     try:
         await task
     except asyncio.CancelledError:
-        if not stopped:
+        if not stopping:
             raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+        await asyncio.gather(*stopping)
 
 
 # --- what is shown ----------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class Follower:
         self._order = order
         self._peer = peer
         self._grace_s = grace_ms / 1_000
+        self._is_stopping = False
         self.watch = watch
         """How far it came."""
         self.nodes = tuple(nodes)
@@ -117,6 +118,12 @@ class Follower:
                 raise watch.found from None
             raise
         self.audit.finish()
+
+    async def stop(self) -> None:
+        """Let `run` end at the newest block that was looked at, once who answers was compared with it."""
+        self._is_stopping = True
+        self.watch.until_height = self.audit.height
+        await self.watch.advanced()
 
     async def _expect_order(self, *, to_head: bool) -> None:
         """Insist that the order begins to come, and note where it ends now."""
@@ -182,13 +189,16 @@ class Follower:
             # Who is away until then is named by the summary.
             async with asyncio.timeout(self._grace_s):
                 await self.watch.until(lambda: all(map(self._is_compared, self.nodes)))
-                await self.watch.until(lambda: self.log.is_read)
+                await self.watch.until(
+                    lambda: self.log.is_read or (self._is_stopping and self.log.away != "")
+                )
         if self.watch.found is not None:
             # The task that found it ends them all as soon as it knows more.
             await asyncio.Event().wait()
 
     def _is_compared(self, node: NodeWatch) -> bool:
-        return node.compared_height >= self.audit.height
+        # Who stops an audit does not wait for those that were away.
+        return node.compared_height >= self.audit.height or (self._is_stopping and node.away != "")
 
 
 @asynccontextmanager

@@ -247,10 +247,10 @@ def test_a_leg_that_is_still_in_escrow(world: World, monkeypatch: pytest.MonkeyP
     settle = Rollup._settle
 
     def keeping(self: Rollup, opening: Opening) -> None:
-        before = {key: value for key, value in self.state.items() if key[0] == 2}
+        before = {name: value for name, value in self.state.items() if name[0] == 2}
         settle(self, opening)
-        for key, value in before.items():
-            self.put(key, value)
+        for name, value in before.items():
+            self.put(name, value)
 
     monkeypatch.setattr(Rollup, "_settle", keeping)
     # Value is counted first, and would say it in its own words.

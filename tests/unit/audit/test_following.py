@@ -198,6 +198,18 @@ async def test_it_stops_at_a_height(network: Network) -> None:
     assert network.audit.counts[Invariant.ANCHORS] == 3, "what is anchored above is not looked at"
 
 
+async def test_it_is_stopped_at_what_was_looked_at_and_waits_for_who_answers(world: World) -> None:
+    network = Network(world)
+    network.beta.errors = [AWAY] * 10_000
+    running = asyncio.create_task(network.run(to_head=False))
+    async with asyncio.timeout(DEADLINE_S):
+        await network.watch.until(lambda: network.audit.height == len(world.blocks))
+    await network.follower.stop()
+    await running
+    summary = summary_of(network.follower, 1)
+    assert [node.compared_height for node in summary.nodes] == [len(world.blocks), 0]
+
+
 async def test_a_sequencer_that_is_not_there(world: World) -> None:
     network = Network(world, grace_ms=1)
     network.order.world = World(History())

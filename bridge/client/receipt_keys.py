@@ -8,6 +8,7 @@ nobody who serves them can make one up.
 from contextlib import aclosing
 
 from bridge.settlement.client import SettlementClient
+from lockstep.block import VerifiedBlock
 from lockstep.errors import BadSignature, Discontinuous
 from lockstep.genesis import Genesis
 from lockstep.header import genesis_tip
@@ -81,17 +82,21 @@ class KnownKeys:
             self._told = accepted
             self.indexes = (*self.indexes, index)
 
+    def follow(self, block: VerifiedBlock) -> None:
+        """Take in the changes in a block of the order, which has all entries of `_registry`."""
+        height = block.header.height
+        for entry in block.entries[REGISTRY_NAMESPACE]:
+            known = self.registry.accepted(height, entry.index, entry.payload)
+            # What the chain ignores changes nothing, here as there.
+            if not isinstance(known, str):
+                self.registry = known
+        self.registry = self.registry.advanced(height)
+
     async def _follow(self, sequencer: SequencerClient) -> None:
         tip = genesis_tip(self._genesis.chain_id, self._genesis.genesis_time_ms)
         blocks = sequencer.follow(tip=tip, namespaces=(REGISTRY_NAMESPACE,), sequencer_key=self.sequencer_at)
-        async with aclosing(blocks) as followed_blocks:
-            async for followed in followed_blocks:
-                height = followed.block.header.height
-                for entry in followed.block.entries[REGISTRY_NAMESPACE]:
-                    known = self.registry.accepted(height, entry.index, entry.payload)
-                    # What the chain ignores changes nothing, here as there.
-                    if not isinstance(known, str):
-                        self.registry = known
-                self.registry = self.registry.advanced(height)
-                if height >= followed.head_height:
+        async with aclosing(blocks) as coming:
+            async for followed in coming:
+                self.follow(followed.block)
+                if followed.block.header.height >= followed.head_height:
                     return

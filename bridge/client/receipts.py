@@ -41,7 +41,7 @@ from lockstep.swap_receipt_build import (
     build_swap_receipt,
 )
 from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
-from lockstep.types import SWAP_NAMESPACE, Height, Namespace, RollupId, Signature, SwapId
+from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, Namespace, RollupId, Signature, SwapId
 from rollups.client import ProvenReceipt
 
 __all__ = ["TIMEOUT_MS", "Sources", "get_swap_receipt", "open_sources"]
@@ -155,13 +155,14 @@ class _Getting:
         rollups = sorted({Namespace(leg.rollup) for leg in opening.terms.legs})
         followed = sources.sequencer.follow(
             tip=await sources.tip_before(opening.place.height),
-            namespaces=(SWAP_NAMESPACE, *rollups),
+            namespaces=(SWAP_NAMESPACE, REGISTRY_NAMESPACE, *rollups),
             sequencer_key=sources.keys.sequencer_at,
         )
         blocks: list[VerifiedBlock] = []
         record: SwapRecord | None = None
         async with aclosing(followed) as coming:
             async for each in coming:
+                sources.keys.follow(each.block)
                 blocks.append(each.block)
                 height = each.block.header.height
                 if record is None:

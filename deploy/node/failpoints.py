@@ -10,6 +10,7 @@ same.
         error         OSError EIO, as from a broken disk
         enospc        OSError ENOSPC, as from a full disk
         delay(ms)     the calling thread sleeps, as in a slow system call
+        stop          SIGSTOP to this process: it stands still there until somebody's SIGCONT or SIGKILL
         @n            only on the n-th hit of that name, counted from 1; without it on each hit
     LOCKSTEP_FAILPOINTS_COUNT  a file to which every hit appends a line `name`, so that a counting run lists
     all
@@ -36,7 +37,9 @@ FAILPOINTS_VARIABLE: Final = "LOCKSTEP_FAILPOINTS"
 COUNT_VARIABLE: Final = "LOCKSTEP_FAILPOINTS_COUNT"
 
 _NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
-_TERM: Final = re.compile(r"(?P<mode>kill|error|enospc|delay\((?P<ms>\d{1,6})\))(@(?P<hit>[1-9]\d{0,8}))?")
+_TERM: Final = re.compile(
+    r"(?P<mode>kill|stop|error|enospc|delay\((?P<ms>\d{1,6})\))(@(?P<hit>[1-9]\d{0,8}))?"
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Term:
     """What the environment asks of one point."""
 
     mode: str
-    """`kill`, `error`, `enospc` or `delay`."""
+    """`kill`, `stop`, `error`, `enospc` or `delay`."""
 
     delay_ms: int
     """How long `delay` sleeps; 0 for the other modes."""
@@ -124,8 +127,8 @@ class Failpoints:
             )
         if matched is None:
             raise SettingsInvalid(
-                f"{FAILPOINTS_VARIABLE}: {mode!r} is not a mode for {name}; write kill, error, enospc or "
-                "delay(ms), each with @n for the n-th hit alone"
+                f"{FAILPOINTS_VARIABLE}: {mode!r} is not a mode for {name}; write kill, stop, error, enospc "
+                "or delay(ms), each with @n for the n-th hit alone"
             )
         hit, delay_ms = matched["hit"], matched["ms"]
         return name, Term(
@@ -136,6 +139,7 @@ class Failpoints:
 def _act(name: str, term: Term) -> None:
     actions: dict[str, Callable[[], None]] = {
         "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
         "error": lambda: _fail(errno.EIO, name),
         "enospc": lambda: _fail(errno.ENOSPC, name),
         "delay": lambda: time.sleep(term.delay_ms / 1_000),

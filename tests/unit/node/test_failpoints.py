@@ -1,6 +1,7 @@
 """Failpoints: declared names only, every mode, the n-th hit, the counting run."""
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -62,9 +63,9 @@ def test_delay(points: Failpoints) -> None:
     ("text", "complaint"),
     [
         ("ledger.commmit.after=kill", "is no failpoint of this process; it has: ledger.commit.after"),
-        ("ledger.commit.after=explode", "write kill, error, enospc"),
-        ("ledger.commit.after=kill@0", "write kill, error, enospc"),
-        ("ledger.commit.after", "write kill, error, enospc"),
+        ("ledger.commit.after=explode", "write kill, stop, error, enospc"),
+        ("ledger.commit.after=kill@0", "write kill, stop, error, enospc"),
+        ("ledger.commit.after", "write kill, stop, error, enospc"),
     ],
 )
 def test_what_is_not_understood_is_refused(points: Failpoints, text: str, complaint: str) -> None:
@@ -117,3 +118,21 @@ for number in range(5):
     assert ended.returncode == -signal.SIGKILL
     assert "failpoints_armed" in ended.stdout + ended.stderr
     assert (tmp_path / "file").read_text() == "1"
+
+
+def test_stopped_until_it_is_told_to_go_on() -> None:
+    script = """
+import os
+from deploy.node.failpoints import FAILPOINTS
+FAILPOINTS.declare("ledger.commit.after", "after")
+FAILPOINTS.activate(os.environ)
+FAILPOINTS.reach("ledger.commit.after")
+"""
+    environ = {"PYTHONPATH": ":".join(sys.path), FAILPOINTS_VARIABLE: "ledger.commit.after=stop"}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=20) == 0

@@ -29,6 +29,7 @@ from sequencer.amnesia import LastSigned, decode_last_signed, encode_last_signed
 from sequencer.builder import Proposal
 from sequencer.engine import SealedBlock
 from sequencer.ledger import Ledger, StoredBlock, encode_shares
+from sequencer.stages import Stages
 
 BEFORE_COMMIT: Final = FAILPOINTS.declare("sequencer.block.before_commit", "a block is built, not stored")
 COMMITTED: Final = FAILPOINTS.declare("sequencer.block.committed", "the block is on disk, not recorded")
@@ -57,6 +58,8 @@ class EmbeddedEngine:
         self._tip = genesis if head is None else _tip(head.header)
         self._first_height = first_height
         self._head = head
+        self.stages = Stages()
+        """How long commits and signatures take; the writer counts its own stages there."""
 
     @property
     def public_key(self) -> PublicKey | None:
@@ -78,14 +81,18 @@ class EmbeddedEngine:
         block = proposal.block
         if (block.header.height, block.header.parent_hash) != (self._tip.height + 1, self._tip.hash):
             raise ValueError(f"block {block.header.height} does not follow {self._tip.height}")
+        started_ns = self.stages.now_ns()
         shares = encode_shares(block)
+        started_ns = self.stages.add("build", started_ns)
         FAILPOINTS.reach(BEFORE_COMMIT)
         previous = None if self._head is None else (self._head.height, Signature(self._head.header.proof))
         proven: list[ProvenHeader] = []
 
         def prove() -> None:
+            committed_ns = self.stages.add("commit", started_ns)
             FAILPOINTS.reach(COMMITTED)
             proven.append(record_and_sign(self._cell, self._key, block.header, block.header_bytes))
+            self.stages.add("sign", committed_ns)
 
         await self._ledger.append(proposal, shares, previous, then=prove)
         self._head = SealedBlock(block.header.height, proven[0], block.leaves_bytes, shares)

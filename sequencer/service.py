@@ -92,7 +92,13 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         self, request: sequencer_pb2.SubmitRequest, context: _Context
     ) -> sequencer_pb2.SubmitResponse:
         """Order one bundle."""
-        placement = await self._intake.submit(read_bundle(request.bundle))
+        stages = self._writer.stages
+        started_ns = stages.now_ns()
+        bundle = read_bundle(request.bundle)
+        started_ns = stages.add("receive", started_ns)
+        answer = self._intake.submit(bundle)
+        stages.add("verify", started_ns)
+        placement = await answer
         header = await self._feed.header(placement.height)
         return sequencer_pb2.SubmitResponse(
             placement=placement_message(placement), header=header_message(header)
@@ -102,7 +108,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         self, request_iterator: AsyncIterator[sequencer_pb2.SubmitStreamRequest], context: _Context
     ) -> AsyncIterator[sequencer_pb2.SubmitStreamResponse]:
         """Order many."""
-        submissions = Submissions(self._intake.accept_all, self._feed.header)
+        submissions = Submissions(self._intake.accept_all, self._feed.header, stages=self._writer.stages)
         async with aclosing(submissions.answer(request_iterator, self._stopping)) as responses:
             async for response in responses:
                 yield response
@@ -157,6 +163,10 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
             limits=_limits(self._policy),
             live_bundle_ids=self._writer.live_ids,
             anchored_height=self._anchored_height(),
+            stages=[
+                sequencer_pb2.StageTime(stage=stage, total_ns=total_ns)
+                for stage, total_ns in self._writer.stages.total_ns.items()
+            ],
         )
 
     async def GetGenesis(

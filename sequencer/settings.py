@@ -57,8 +57,8 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Bytes of their entries, in the same way."""
 
     quota_transactions_per_second: _Rate = 1_000_000
-    """Transactions of a namespace to which the registry gives no quota; beyond it QUOTA_EXCEEDED. More than one
-    process orders: until somebody sets less, turns alone keep one namespace's flood from the others."""
+    """Transactions of a namespace to which the registry gives no quota; beyond it QUOTA_EXCEEDED. More than
+    one process orders: until somebody sets less, turns alone keep one namespace's flood from the others."""
 
     quota_bytes_per_second: _Rate = 64 * 1024 * 1024
     """Payload bytes of such a namespace."""

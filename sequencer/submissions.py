@@ -17,6 +17,7 @@ from lockstep.types import Height
 from lockstep.v1 import sequencer_pb2
 from sequencer.answers import Asker, Outcome
 from sequencer.client.messages import error_message, header_message, read_submissions, write_placement
+from sequencer.stages import Stages
 
 IN_FLIGHT_MAX: Final = 16_384
 """Bundles of one stream that were read and not answered."""
@@ -40,11 +41,13 @@ class Submissions:
         header_of: Callable[[Height], Awaitable[ProvenHeader]],
         *,
         in_flight_max: int = IN_FLIGHT_MAX,
+        stages: Stages | None = None,
     ) -> None:
         """`accept_all` accepts numbered bundles for an asker; `header_of` returns a block's header."""
         self._accept_all = accept_all
         self._header_of = header_of
         self._in_flight_max = in_flight_max
+        self._stages = stages or Stages()
         self._in_flight = 0
         self._settled: deque[tuple[int, Outcome]] = deque()
         self._changed = asyncio.Event()
@@ -87,11 +90,15 @@ class Submissions:
             if not 1 <= count <= SUBMISSIONS_MAX:
                 reason = f"has {count}, allowed are 1 to {SUBMISSIONS_MAX}"
                 raise Malformed(what="submission message", field="submissions", reason=reason)
+            started_ns = self._stages.now_ns()
             numbers, bundles = read_submissions(request)
+            self._stages.add("receive", started_ns)
             while bundles:
                 free = self._in_flight_max - self._in_flight
                 if free:
+                    started_ns = self._stages.now_ns()
                     self._accept_all(numbers[:free], bundles[:free], self)
+                    self._stages.add("verify", started_ns)
                     # After a defect they are not: nobody would wait for them but the end of the stream.
                     self._in_flight += len(bundles[:free])
                     numbers, bundles = numbers[free:], bundles[free:]
@@ -106,6 +113,7 @@ class Submissions:
 
     async def _response(self) -> sequencer_pb2.SubmitStreamResponse:
         """Return outcomes that are settled, as many as fit, with the headers that the client lacks."""
+        started_ns = self._stages.now_ns()
         response = sequencer_pb2.SubmitStreamResponse()
         response_bytes, newest, heights = 0, self._newest_sent, set[Height]()
         while self._settled and response_bytes < _RESPONSE_BYTES_MAX:
@@ -123,6 +131,7 @@ class Submissions:
                 response_bytes += message.error.ByteSize()
         self._in_flight -= len(response.outcomes)
         self._answered.set()
+        self._stages.add("send", started_ns)
         for height in sorted(heights - {self._newest_sent}):
             response.headers.append(header_message(await self._header_of(height)))
         self._newest_sent = max(heights | {self._newest_sent})

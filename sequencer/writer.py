@@ -35,6 +35,7 @@ from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds, second_of
 from sequencer.log_time import Stopwatch
+from sequencer.stages import Stages
 from sequencer.waiting import WaitingRoom
 
 PUBLISHED: Final = FAILPOINTS.declare(
@@ -61,6 +62,7 @@ class Writer:
         clock_ms: Callable[[], int],
         heartbeat_ms: int,
         live_ids_max: int,
+        stages: Stages | None = None,
     ) -> None:
         """Continue the engine's head; `clock_ms` is a monotonic clock in whole milliseconds."""
         self._engine = engine
@@ -71,6 +73,9 @@ class Writer:
         self._clock_ms = clock_ms
         self._heartbeat_ms = heartbeat_ms
         self._live_ids_max = live_ids_max
+        self.stages = stages or Stages()
+        """How long ordering takes."""
+        self._waiting_since_ns: int | None = None
         self._tip = genesis if engine.head is None else _tip(engine.head)
         self._stopwatch = Stopwatch(self._tip.time_ms)
         self._answers = Answers()
@@ -129,7 +134,7 @@ class Writer:
             raise TooManyLiveIds(limit=self._live_ids_max)
         self._waiting.take(candidate, chain.registry, clock_ms)
         self._answers.expect(bundle_id, asker, number)
-        self._work.set()
+        self._has_work()
 
     def accept_at_once(self, numbers: Sequence[int], bundles: Sequence[AdmittedBundle], asker: Asker) -> bool:
         """Accept many bundles, of whose places `asker` is told under `numbers`, if none needs a closer look.
@@ -150,8 +155,13 @@ class Writer:
         ):
             return False
         self._answers.expect_all(bundle_ids, asker)
-        self._work.set()
+        self._has_work()
         return True
+
+    def _has_work(self) -> None:
+        if self._waiting_since_ns is None:
+            self._waiting_since_ns = self.stages.now_ns()
+        self._work.set()
 
     def find(self, bundle_id: BundleId) -> Placement | None:
         """Return where a bundle stands, if its window is still open."""
@@ -212,12 +222,19 @@ class Writer:
         return 0 if last_ms is None else max(last_ms + self._heartbeat_ms - self._clock_ms(), 0)
 
     async def _make_block(self, *, is_due: bool) -> None:
+        started_ns = self.stages.now_ns()
+        if self._waiting_since_ns is not None:
+            started_ns = self.stages.add("queue", self._waiting_since_ns)
         stopwatch = self._stopwatch.advance(self._clock_ms())
         chosen, expired = self._waiting.gather(stopwatch.time_ms)
         if not chosen and not expired and not is_due:
             return
+        # What is left over waits for a block like what comes now.
+        self._waiting_since_ns = self.stages.now_ns() if len(self._waiting) else None
         proposal = propose(self._tip, stopwatch.time_ms, chosen)
+        self.stages.add("build", started_ns)
         sealed = await self._engine.order(proposal)
+        started_ns = self.stages.now_ns()
         self._stopwatch = stopwatch
         self._tip = tip_of(proposal.block.header, proposal.block.hash)
         await self._take_over(proposal)
@@ -225,6 +242,7 @@ class Writer:
         FAILPOINTS.reach(PUBLISHED)
         self._answer(proposal)
         self._expire(expired)
+        self.stages.add("send", started_ns)
         # At once, for admission judges by the rules of the next block.
         self._may_order()
 

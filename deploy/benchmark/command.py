@@ -64,8 +64,8 @@ def bench(
     of the same sizes; T, the same messages over the same kind of gRPC stream, answered without a look.
 
     FILE is a JSON object: "machine", "effort", "seconds" and the list "scenarios" (name, what, cpu,
-    cpu_us_each, notes, and "figures": name, unit, median, lowest, highest, values, limit, ratio). A ratio of
-    1 is the limit.
+    cpu_us_each, stages_us_each, notes, and "figures": name, unit, median, lowest, highest, values, limit,
+    ratio). A ratio of 1 is the limit.
     """
     if is_list:
         for name, scenario in SCENARIOS.items():

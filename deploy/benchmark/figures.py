@@ -81,6 +81,9 @@ class ScenarioResult:
     """Share of one core that each process took while it was measured, by name; median of the runs."""
     cpu_us_each: Mapping[str, float]
     """CPU time in us that each process took for one bundle, transfer or swap; median of the runs."""
+    stages_us_each: Mapping[str, float]
+    """Real time in us that the sequencer spent in each stage for one of them; median of the runs. Stages of
+    one block overlap those of another."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """What helps to read the figures, such as transactions per block."""
 
@@ -92,6 +95,7 @@ class ScenarioResult:
             "figures": [figure.as_json() for figure in self.figures],
             "cpu": dict(self.cpu),
             "cpu_us_each": dict(self.cpu_us_each),
+            "stages_us_each": dict(self.stages_us_each),
             "notes": dict(self.notes),
         }
 
@@ -124,7 +128,12 @@ def show(result: ScenarioResult, console: Console) -> None:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.3f}"
         table.add_row(figure.name, readable(figure.median), spread, figure.unit, *limit, ratio)
     console.print(table)
-    told_below = {"CPU, cores": result.cpu, "CPU, us each": result.cpu_us_each, "also": result.notes}
+    told_below = {
+        "CPU, cores": result.cpu,
+        "CPU, us each": result.cpu_us_each,
+        "sequencer's stages, us each": result.stages_us_each,
+        "also": result.notes,
+    }
     for heading, values_by_name in told_below.items():
         if values_by_name:
             told = ", ".join(f"{name} {readable(value)}" for name, value in values_by_name.items())

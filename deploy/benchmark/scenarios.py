@@ -102,11 +102,14 @@ class _Runs:
     """Cores that each process took, per run."""
     cpu_us_each: list[Mapping[str, float]] = field(default_factory=list)
     """CPU time in us that each process took for each thing that was done, per run."""
+    stages_us_each: list[Mapping[str, float]] = field(default_factory=list)
+    """Real time in us that the sequencer spent in each stage for each thing that was done, per run."""
 
     async def repeat(self, worker: Worker, runs: int, *, executed_by: Collection[str] = ()) -> None:
         """Run once to warm up and then `runs` times; a run ends when nodes have executed it."""
         for number in range(runs + 1):
             await worker.prepare()
+            stages_before = await self._stage_ns()
             before, started_s = self.stage.cpu_seconds(), time.monotonic()
             found = await worker.run()
             await self.stage.wait_executed(executed_by, found.last_height)
@@ -118,6 +121,13 @@ class _Runs:
                 self.seconds.append(seconds)
                 self.cpu.append({name: cpu / (ended_s - started_s) for name, cpu in taken.items()})
                 self.cpu_us_each.append({name: cpu * 1e6 / found.count for name, cpu in taken.items()})
+                stages = (await self._stage_ns()).items()
+                self.stages_us_each.append(
+                    {name: (ns - stages_before[name]) / 1e3 / found.count for name, ns in stages}
+                )
+
+    async def _stage_ns(self) -> Mapping[str, int]:
+        return (await self.stage.clients.sequencer.status()).stage_ns
 
     def rates(self) -> tuple[float, ...]:
         """Return how much was done per second, per run."""
@@ -141,6 +151,7 @@ class _Runs:
             tuple(figures),
             _medians(self.cpu),
             _medians(self.cpu_us_each),
+            _medians(self.stages_us_each),
             notes or {},
         )
 
@@ -217,6 +228,7 @@ async def lone_submit(effort: Effort) -> ScenarioResult:
             figures += latency_figures(f"{name}, sent to receipt", one_way.latencies_ms(), limit)
             runs.cpu += one_way.cpu
             runs.cpu_us_each += one_way.cpu_us_each
+            runs.stages_us_each += one_way.stages_us_each
     return runs.result("lone-submit", figures, {"ms per append": append_ms})
 
 
@@ -243,6 +255,7 @@ async def swap_idle(effort: Effort) -> ScenarioResult:
             figures += latency_figures(f"{name}, accepted to settled", one_way.latencies_ms(), limit)
             runs.cpu += one_way.cpu
             runs.cpu_us_each += one_way.cpu_us_each
+            runs.stages_us_each += one_way.stages_us_each
     return runs.result("swap-idle", figures, {"ms per append": append_ms, "ms per round trip": trip_ms})
 
 

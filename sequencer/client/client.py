@@ -135,6 +135,7 @@ class SequencerClient:
             heartbeat_ms=response.heartbeat_ms,
             live_bundle_ids=response.live_bundle_ids,
             engine=response.engine,
+            stage_ns={each.stage: each.total_ns for each in response.stages},
         )
 
     async def time_ms(self) -> int:

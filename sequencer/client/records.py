@@ -1,6 +1,6 @@
 """What the sequencer's client returns: frozen records, verified before they are made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -61,3 +61,5 @@ class SequencerStatus:
     """Ids of bundles that it remembers now."""
     engine: str
     """`embedded` or the name of a replicated engine."""
+    stage_ns: Mapping[str, int]
+    """How long each stage of ordering took since it started, in ns of real time, in the stages' order."""

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.benchmark.figures import Figure, Limit, percentile
 from deploy.benchmark.scenarios import SCENARIOS
+from sequencer.stages import STAGES
 
 
 def run_bench(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -38,6 +39,8 @@ def test_every_scenario_tells_figures_limits_and_cpu(tmp_path: Path) -> None:
     assert list(scenarios) == list(SCENARIOS)
     for scenario in scenarios.values():
         assert scenario["cpu"].keys() == scenario["cpu_us_each"].keys() >= {"sequencer", "load"}
+        assert tuple(scenario["stages_us_each"]) == STAGES
+        assert all(time_us > 0 for time_us in scenario["stages_us_each"].values())
         for figure in scenario["figures"]:
             assert 0 < figure["lowest"] <= figure["median"] <= figure["highest"]
             assert (figure["ratio"] is None) == (figure["limit"] is None)

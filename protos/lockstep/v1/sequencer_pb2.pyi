@@ -496,6 +496,7 @@ class SequencerGetStatusResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     LIVE_BUNDLE_IDS_FIELD_NUMBER: _builtins.int
     ANCHORED_HEIGHT_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     chain_id: _builtins.bytes
     """Hash of the genesis file."""
     protocol_version: _builtins.int
@@ -524,6 +525,10 @@ class SequencerGetStatusResponse(_message.Message):
     def limits(self) -> Global___Limits:
         """What it accepts."""
 
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTime]:
+        """How long each stage of ordering took in all since the start, in the order of the stages. Not deterministic."""
+
     def __init__(
         self,
         *,
@@ -539,14 +544,41 @@ class SequencerGetStatusResponse(_message.Message):
         limits: Global___Limits | None = ...,
         live_bundle_ids: _builtins.int = ...,
         anchored_height: _builtins.int = ...,
+        stages: _abc.Iterable[Global___StageTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchored_height", b"anchored_height", "chain_id", b"chain_id", "engine", b"engine", "first_available_height", b"first_available_height", "head", b"head", "heartbeat_ms", b"heartbeat_ms", "limits", b"limits", "live_bundle_ids", b"live_bundle_ids", "protocol_version", b"protocol_version", "read_only_reason", b"read_only_reason", "software_version", b"software_version", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchored_height", b"anchored_height", "chain_id", b"chain_id", "engine", b"engine", "first_available_height", b"first_available_height", "head", b"head", "heartbeat_ms", b"heartbeat_ms", "limits", b"limits", "live_bundle_ids", b"live_bundle_ids", "protocol_version", b"protocol_version", "read_only_reason", b"read_only_reason", "software_version", b"software_version", "stages", b"stages", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SequencerGetStatusResponse: _TypeAlias = SequencerGetStatusResponse  # noqa: Y015
+
+@_typing.final
+class StageTime(_message.Message):
+    """The time that one stage of ordering took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    TOTAL_NS_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """`receive`, `verify`, `queue` (of the bundle that waited longest for each block), `build`, `commit`, `sign`, `send`."""
+    total_ns: _builtins.int
+    """Real time, in nanoseconds. Not deterministic."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        total_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "total_ns", b"total_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageTime: _TypeAlias = StageTime  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):

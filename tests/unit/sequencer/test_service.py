@@ -16,6 +16,7 @@ from sequencer.feed import Feed
 from sequencer.intake import Intake
 from sequencer.live_ids import LiveIds
 from sequencer.service import Policy, SequencerService
+from sequencer.stages import STAGES
 from sequencer.writer import Writer
 from tests.unit.sequencer.chain import (
     CHAIN,
@@ -163,5 +164,6 @@ async def test_the_status_says_where_it_stands() -> None:
     assert status.head.header == MADE[-1].block.header_bytes
     assert (status.time_ms, status.first_available_height, status.anchored_height) == (HEAD_MS, 1, 3)
     assert (status.engine, status.read_only_reason, status.protocol_version) == ("memory", "", 1)
+    assert tuple(each.stage for each in status.stages) == STAGES
     empty = await Rig(MemoryEngine()).service.GetStatus(sequencer_pb2.SequencerGetStatusRequest(), NO_CONTEXT)
     assert (empty.HasField("head"), empty.time_ms) == (False, TIME_MS)

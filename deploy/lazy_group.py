@@ -3,6 +3,7 @@
 Owns nothing but the laziness: `lockstep --help`, and completing the name of a command, import no command.
 """
 
+import difflib
 import importlib
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,17 @@ class LazyGroup(click.Group):
         if cmd_name in self.lazy:
             return self.lazy[cmd_name].load()
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed, and say which was meant if there is none."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(args[0], names, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
+            ctx.fail(f"there is no command {args[0]!r}; {advice}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, importing none."""

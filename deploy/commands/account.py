@@ -16,9 +16,11 @@ from bridge.client.failover import Failover
 from deploy.commands.connecting import ATTEMPT_MS_MAX, Connections, connected
 from deploy.commands.frame import (
     EXIT_DONE,
-    EXIT_UNKNOWN,
     Command,
+    CommandFailed,
     Options,
+    explain,
+    failure_json,
     network_options,
     print_json,
     print_table,
@@ -37,6 +39,7 @@ from lockstep.commitment import balance_key, open_locks_key
 from lockstep.errors import LockstepError
 from lockstep.terms import Leg
 from lockstep.types import PublicKey, RollupId
+from rollups.client import RollupClient
 
 _OPEN_PHASES: Final = tuple(phase for phase in SwapPhase if not phase.is_final)
 
@@ -53,7 +56,7 @@ class Holding:
     """Base units of each asset; None if no node answered."""
     open_locks: int = 0
     """Legs of swaps that the account has in escrow."""
-    error: str = ""
+    failure: CommandFailed | None = None
     """Why no node answered."""
 
 
@@ -75,9 +78,11 @@ def balance(options: Options, accounts: tuple[PublicKey, ...]) -> None:
         names = account_names(options)
         async with connected(options) as network:
             with progress("asking the rollups"):
-                found = {each: await _holdings(network, each) for each in accounts or names}
+                found = await _holdings_of(network, accounts or tuple(names))
+        failure = _failure_of(found.values())
         if options.is_json:
-            print_json({"ok": True, "accounts": [_account_json(a, names, h) for a, h in found.items()]})
+            told = [_account_json(each, names, holdings) for each, holdings in found.items()]
+            print_json({**_outcome_json(failure), "accounts": told})
         else:
             rows = [
                 (names.get(each, each.hex()), *row)
@@ -85,7 +90,7 @@ def balance(options: Options, accounts: tuple[PublicKey, ...]) -> None:
                 for row in _balance_rows(options, holdings, is_all=bool(accounts))
             ]
             print_table(("account", "rollup", "balance", "asset", "after block"), rows)
-        return _exit_code(found.values())
+        return EXIT_DONE if failure is None else failure.exit_code
 
     run(options, work)
 
@@ -100,12 +105,14 @@ def show(options: Options, account: PublicKey) -> None:
         names = account_names(options)
         async with connected(options) as network:
             with progress("asking the rollups"):
-                holdings, swaps = await asyncio.gather(
-                    _holdings(network, account), _open_swaps(network, account)
+                found, swaps = await asyncio.gather(
+                    _holdings_of(network, (account,)), _open_swaps(network, account)
                 )
+        holdings, failure = found[account], _failure_of(found.values())
         if options.is_json:
-            told = [_swap_json(swap, account) for swap in swaps]
-            print_json({"ok": True, **_account_json(account, names, holdings), "open_swaps": told})
+            told = None if swaps is None else [_swap_json(swap, account) for swap in swaps]
+            shown = _account_json(account, names, holdings)
+            print_json({**_outcome_json(failure), **shown, "open_swaps": told})
         else:
             click.echo(f"account {account.hex()} {names.get(account, '')}".rstrip())
             head = ("rollup", "balance", "asset", "after block")
@@ -113,24 +120,41 @@ def show(options: Options, account: PublicKey) -> None:
             for each in holdings:
                 if each.open_locks:
                     click.echo(f"{each.rollup}: {each.open_locks} legs of open swaps are in escrow")
-            if swaps:
+            if swaps is None:
+                click.echo("no coordinator answers, so that open swaps are not shown", err=True)
+            elif swaps:
                 rows = [(s.swap_id.hex(), s.phase.name, s.next_action) for s in swaps]
                 print_table(("open swap", "phase", "what to do"), rows)
-        return _exit_code([holdings])
+        return EXIT_DONE if failure is None else failure.exit_code
 
     run(options, work)
 
 
-async def _holdings(network: Connections, account: PublicKey) -> list[Holding]:
-    """Return what an account has on every rollup whose nodes the network file names."""
-    return list(await asyncio.gather(*(_holding(network, each, account) for each in network.network.rollups)))
+async def _holdings_of(
+    network: Connections, accounts: Sequence[PublicKey]
+) -> Mapping[PublicKey, Sequence[Holding]]:
+    """Return what accounts have on every rollup whose nodes the network file names.
+
+    Raises the error of the first rollup if there is none that answers.
+    """
+    nodes = {rollup: Failover(await network.nodes(rollup)) for rollup in network.network.rollups}
+    wanted = [_holding(network, rollup, nodes[rollup], each) for each in accounts for rollup in nodes]
+    found = await asyncio.gather(*wanted)
+    if found and all(each.failure is not None for each in found):
+        assert found[0].failure is not None
+        raise found[0].failure
+    return {
+        account: found[place * len(nodes) : (place + 1) * len(nodes)]
+        for place, account in enumerate(accounts)
+    }
 
 
-async def _holding(network: Connections, rollup: str, account: PublicKey) -> Holding:
+async def _holding(
+    network: Connections, rollup: str, nodes: Failover[RollupClient], account: PublicKey
+) -> Holding:
     assets = [asset.id for asset in assets_of(network.genesis).get(RollupId(rollup), ())]
     keys = [balance_key(asset.encode("ascii"), account) for asset in assets]
     try:
-        nodes = Failover(await network.nodes(rollup))
         if not assets:
             # Registered after genesis, which therefore does not say what there is.
             balances = await nodes.ask(lambda node: node.balances(account, timeout_ms=ATTEMPT_MS_MAX))
@@ -140,7 +164,7 @@ async def _holding(network: Connections, rollup: str, account: PublicKey) -> Hol
     except LockstepError as error:
         if not error.retryable:
             raise
-        return Holding(RollupId(rollup), error=error.message)
+        return Holding(RollupId(rollup), failure=explain(error))
     numbers = [int.from_bytes(state.values[key] or b"", "big") for key in keys]
     return Holding(
         rollup=RollupId(rollup),
@@ -150,8 +174,8 @@ async def _holding(network: Connections, rollup: str, account: PublicKey) -> Hol
     )
 
 
-async def _open_swaps(network: Connections, account: PublicKey) -> Sequence[SwapView]:
-    """Return the open swaps of an account that the first coordinator knows of; none if none answers."""
+async def _open_swaps(network: Connections, account: PublicKey) -> Sequence[SwapView] | None:
+    """Return the open swaps of an account that a coordinator knows of; None if none answers."""
     try:
         page = await Failover(await network.bridges()).ask(
             lambda bridge: bridge.list(party=account, phases=_OPEN_PHASES, timeout_ms=ATTEMPT_MS_MAX)
@@ -159,14 +183,19 @@ async def _open_swaps(network: Connections, account: PublicKey) -> Sequence[Swap
     except LockstepError as error:
         if not error.retryable:
             raise
-        click.echo(f"open swaps are not shown: {error.message}", err=True)
-        return ()
+        return None
     return page.swaps
 
 
-def _exit_code(found: Iterable[Sequence[Holding]]) -> int:
-    silent = any(holding.error for holdings in found for holding in holdings)
-    return EXIT_UNKNOWN if silent else EXIT_DONE
+def _failure_of(found: Iterable[Sequence[Holding]]) -> CommandFailed | None:
+    """Return why something is missing; None if nothing is."""
+    failures = [each.failure for holdings in found for each in holdings if each.failure is not None]
+    return failures[0] if failures else None
+
+
+def _outcome_json(failure: CommandFailed | None) -> dict[str, Any]:
+    """Return how a command ended that shows what there is also if something is missing."""
+    return {"ok": True} if failure is None else failure_json(failure)
 
 
 def _balance_rows(
@@ -176,7 +205,7 @@ def _balance_rows(
     rows: list[tuple[str, str, str, str]] = []
     for each in holdings:
         if each.balances is None:
-            rows.append((each.rollup, "?", each.error, ""))
+            rows.append((each.rollup, "?", "" if each.failure is None else each.failure.message, ""))
             continue
         for asset, base_units in each.balances.items():
             if base_units or is_all:
@@ -206,7 +235,7 @@ def _account_json(
                 if each.balances is None
                 else {asset: str(base_units) for asset, base_units in each.balances.items()},
                 "open_locks": each.open_locks,
-                "error": each.error,
+                "error": None if each.failure is None else each.failure.message,
             }
             for each in holdings
         ],

@@ -144,7 +144,7 @@ def _telling(context: click.Context, *, is_json: bool) -> Iterator[None]:
         yield
     except ProcessFailure as failure:
         # A name or an amount that was typed is looked up in the network's files.
-        context.exit(_tell(is_json, _explain(failure)))
+        context.exit(_tell(is_json, explain(failure)))
     except click.UsageError as error:
         if not is_json or context.resilient_parsing:
             raise
@@ -226,7 +226,7 @@ def run(options: Options, work: Callable[[], Awaitable[int | None]], *, is_readi
         )
         sys.exit(_tell(options.is_json, stopped))
     except (LockstepError, ProcessFailure, CommandFailed, ExceptionGroup) as error:
-        sys.exit(_tell(options.is_json, _explain(_first_of(error))))
+        sys.exit(_tell(options.is_json, explain(_first_of(error))))
     sys.exit(code)
 
 
@@ -255,7 +255,7 @@ def _first_of(error: Exception) -> Exception:
     return error
 
 
-def _explain(error: Exception) -> CommandFailed:
+def explain(error: Exception) -> CommandFailed:
     """Return what went wrong with what to do about it, and the exit code."""
     if isinstance(error, LockstepError):
         message, _, advice = error.message.rpartition("; ")
@@ -292,10 +292,15 @@ def _exit_code_of(error: LockstepError) -> int:
     return EXIT_UNVERIFIED if isinstance(error, _UNVERIFIED) else EXIT_FAILED
 
 
+def failure_json(failed: CommandFailed) -> dict[str, Any]:
+    """Return what programs are told of a failure."""
+    return {"ok": False, "code": failed.code, "error": failed.message, "advice": failed.advice}
+
+
 def _tell(is_json: bool, failed: CommandFailed) -> int:  # noqa: FBT001 - the option's value
     """Print what went wrong and return the exit code."""
     if is_json:
-        print_json({"ok": False, "code": failed.code, "error": failed.message, "advice": failed.advice})
+        print_json(failure_json(failed))
     else:
         click.echo(failed.message, err=True)
         if failed.advice:

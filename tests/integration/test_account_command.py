@@ -90,6 +90,11 @@ async def test_repeated_while_the_rollup_is_away_it_is_one_payment(desk: Desk) -
         assert away.code == 3
         assert "does not answer" in away.out
         assert "silver" in away.out, "what the others say is shown"
+        as_json = await desk.refused("account", "balance", "bob", code=3)
+        assert as_json["code"] == "UNAVAILABLE_PEER"
+        rollups = {each["rollup"]: each["balances"] for each in as_json["accounts"][0]["rollups"]}
+        assert rollups["alpha"] is None
+        assert rollups["beta"]["silver"]
     finally:
         await desk.devnet.start("alpha-0")
     done = await desk.type(*pay[:-1], "30s")

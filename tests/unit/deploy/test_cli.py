@@ -41,6 +41,20 @@ def test_help(arguments: tuple[str, ...], told: tuple[str, ...]) -> None:
         assert text in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (("tranfser",), "there is no command 'tranfser'; did you mean transfer?"),
+        (("account", "x"), "there is no command 'x'; there are: balance, show"),
+        (("--nothing",), "No such option"),
+    ],
+)
+def test_a_command_that_there_is_not_is_told_with_those_there_are(typed: tuple[str, ...], told: str) -> None:
+    done = lockstep(*typed)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
 @pytest.mark.parametrize("service", ["sequencer", "rollup", "settlement", "bridge"])
 def test_run_becomes_the_service_with_its_arguments(service: str) -> None:
     done = lockstep(service, "run", "--config", "no-such-file.toml")

@@ -25,6 +25,9 @@ from tests.documented import BRIDGE, DEPLOY, ROLLUPS, ROOT, SEQUENCER, TABLES, f
 
 GUIDES = (SEQUENCER, ROLLUPS, BRIDGE, DEPLOY)
 
+PAGES = (ROOT / "README.md", *GUIDES)
+"""The guides, and the page that leads to them."""
+
 EXAMPLE = re.compile(
     r"<!-- example: (?P<name>[a-z-]+) -->\n```(?P<language>\w+)\n(?P<code>.*?)```\n", re.DOTALL
 )
@@ -35,7 +38,7 @@ EXAMPLE_MS_MAX = 60_000
 def examples() -> dict[str, str]:
     """Return every example of the guides by its name."""
     found: dict[str, str] = {}
-    for guide in GUIDES:
+    for guide in PAGES:
         for match in EXAMPLE.finditer(guide.read_text()):
             assert match["name"] not in found, "each name is used once"
             found[match["name"]] = match["code"]
@@ -43,7 +46,7 @@ def examples() -> dict[str, str]:
 
 
 def test_every_python_block_of_a_guide_is_an_example() -> None:
-    for guide in GUIDES:
+    for guide in PAGES:
         assert guide.read_text().count("```python\n") == len(
             [each for each in EXAMPLE.finditer(guide.read_text()) if each["language"] == "python"]
         ), f"{guide}: a block that no test runs"
@@ -106,7 +109,7 @@ def test_every_event_that_warns_stands_in_a_table() -> None:
 # --- names and links --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+@pytest.mark.parametrize("guide", PAGES, ids=lambda guide: guide.parent.name)
 def test_what_a_guide_links_to_is_there(guide: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", guide.read_text()):
         file, _, anchor = target.partition("#")
@@ -121,7 +124,7 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+@pytest.mark.parametrize("guide", PAGES, ids=lambda guide: guide.parent.name)
 def test_what_a_guide_names_exists(guide: Path) -> None:
     prose = re.sub(r"```.*?```", "", guide.read_text(), flags=re.DOTALL)
     failpoints = FAILPOINTS.declared()
@@ -133,7 +136,7 @@ def test_what_a_guide_names_exists(guide: Path) -> None:
         assert (ROOT / file).exists(), file
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.parent.name)
+@pytest.mark.parametrize("guide", PAGES, ids=lambda guide: guide.parent.name)
 def test_what_a_guide_types_can_be_typed(guide: Path) -> None:
     typed = set(re.findall(r"\blockstep ([a-z]+)(?: ([a-z]+))?\b", guide.read_text()))
     assert typed
@@ -196,6 +199,12 @@ def _audit(said: str) -> None:
     assert int(found[1]) > 1
 
 
+def _operator(said: str) -> None:
+    heights = re.findall(r"^block (\d+): \d+ transactions of alpha, and no other$", said, re.MULTILINE)
+    assert heights
+    assert list(map(int, heights)) == list(range(1, len(said.splitlines()) + 1))
+
+
 def _nothing(said: str) -> None:
     assert said == ""
 
@@ -232,6 +241,7 @@ RUN: dict[str, tuple[Arguments, Check]] = {
         _quotes,
     ),
     "audit": (lambda network: (network.address("settlement"),), _audit),
+    "operator": (lambda network: (network.address("sequencer"),), _operator),
     "names": (lambda network: (), _nothing),
     "names-test": (lambda network: (), _names_hold),
 }

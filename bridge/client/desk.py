@@ -11,18 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bridge.client.checks import LegEnd, verify_agreement
+from bridge.client.checks import verify_agreement
 from bridge.client.driving import CANCEL_RECORDED, SWAP_RECORDED, Drive, Driven, Progress
 from bridge.client.recorded import RecordedSwap, Role, cancelling
-from bridge.client.steps import Standing
 from bridge.client.trader import LOCK_WITHIN_MS, REVEAL_WITHIN_MS, Trader
 from bridge.client.venue import Venue
 from bridge.client.views import RevealPolicy
 from bridge.client.wallet import Wallet
 from deploy.node.failpoints import FAILPOINTS
 from lockstep.terms import Leg, Premium, decode_terms
-
-__all__ = ["Desk", "Driven", "LegEnd", "Progress", "Standing"]
 
 IDEMPOTENCY_KEY_BYTES: Final = 16
 

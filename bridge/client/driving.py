@@ -99,19 +99,18 @@ class Drive:
         if self._swap.outcome is not None:
             return self._driven(())
         while True:
+            failure: LockstepError = TimedOut(peer="those whom the swap waits for")
             try:
                 driven = await self._look_and_step()
-                is_late = self._is_late()
-                failure: LockstepError = TimedOut(peer="those whom the swap waits for")
+                if driven is not None:
+                    return driven
             except LockstepError as error:
                 if not error.retryable:
                     raise
+                failure = error
                 self._say_trouble(error.message)
-                driven, failure, is_late = None, error, self._is_late()
                 await asyncio.sleep(RETRY_MS / 1_000)
-            if driven is not None:
-                return driven
-            if is_late:
+            if self._is_late():
                 raise failure
 
     async def _look_and_step(self) -> Driven | None:

@@ -95,10 +95,8 @@ def show_driven(driven: Driven, names: Names, following: Sequence[str]) -> None:
         colour = "green" if swap.outcome is SwapPhase.COMMITTED else "yellow"
         outcome = click.style(swap.outcome.name, fg=colour, bold=True)
         click.echo(f"swap {swap.swap_id.hex()}: {outcome}{reason}, after {driven.elapsed_ms} ms")
-        ends = {end.leg: end for end in driven.ends}
         rows = [
-            (*row, _end_words(ends.get(place), names))
-            for place, row in enumerate(leg_rows(swap.terms, names))
+            (*row, _end_words(driven, place, names)) for place, row in enumerate(leg_rows(swap.terms, names))
         ]
         print_table(("leg", "rollup", "from", "to", "amount", "ended"), rows)
     for line in following:
@@ -325,9 +323,11 @@ def _place_words(height: int, index: int) -> str:
     return "deadline" if index == _DEADLINE_INDEX else str(index)
 
 
-def _end_words(end: LegEnd | None, names: Names) -> str:
+def _end_words(driven: Driven, leg: int, names: Names) -> str:
+    end = next((end for end in driven.ends if end.leg == leg), None)
     if end is None:
-        return "of others, not checked"
+        is_own = leg in {*driven.swap.own_legs, *driven.swap.received_legs}
+        return "checked before" if is_own else "of others, not checked"
     if end.receipt is None:
         return "never left its sender"
     verb = "went to" if end.receipt.code is SettlementCode.COMMITTED else "went back to"

@@ -75,6 +75,8 @@ async def test_a_swap_from_both_sides_for_programs(desk: Desk) -> None:
     assert (resumed["outcome"], ends(resumed)) == ("COMMITTED", ["COMMITTED", "COMMITTED"])
     again = await desk.done("swap", "resume", swap, "--key", "bob")
     assert (again["outcome"], again["steps"]) == ("COMMITTED", [])
+    words = await desk.type("swap", "resume", swap, "--key", "bob")
+    assert words.out.count("checked before") == 2
 
 
 @pytest.mark.parametrize("policy", ["up-front", "delegated"])

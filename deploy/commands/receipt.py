@@ -13,6 +13,7 @@ from bridge.client import Wallet
 from bridge.client.receipts import TIMEOUT_MS, get_swap_receipt, open_sources
 from deploy.commands.frame import (
     EXIT_TYPED_WRONG,
+    EXIT_UNVERIFIED,
     Command,
     CommandFailed,
     Options,
@@ -28,6 +29,7 @@ from deploy.lazy_group import LazyGroup
 from deploy.node.chain_files import load_genesis
 from deploy.node.client import ClientSettings
 from deploy.node.datadir import write_atomically
+from deploy.node.failures import SettingsInvalid
 from lockstep.errors import ReceiptInvalid
 from lockstep.genesis import Genesis
 from lockstep.receipts import PremiumOutcome
@@ -127,8 +129,16 @@ def verify(options: Options, file: Path, genesis: Path | None) -> None:
     """
 
     async def work() -> None:
-        chain = options.genesis if genesis is None else load_genesis(genesis)[1]
-        verified = verify_swap_receipt(_read(file), chain)
+        chain = _chain(options, genesis)
+        try:
+            verified = verify_swap_receipt(_read(file), chain)
+        except ReceiptInvalid as error:
+            raise CommandFailed(
+                f"{file} does not verify at step {error.step}: {error.reason}",
+                advice="believe nothing in it, and get one yourself with `lockstep receipt get`",
+                code=error.code,
+                exit_code=EXIT_UNVERIFIED,
+            ) from error
         if options.is_json:
             print_json({"ok": True, "file": str(file), **_as_json(verified)})
         else:
@@ -146,6 +156,21 @@ async def _find(options: Options, text: str) -> SwapId:
             pass
     async with at_counter(options) as counter:
         return (await find_view(counter, text)).swap_id
+
+
+def _chain(options: Options, genesis: Path | None) -> Genesis:
+    """Return the chain that was named, else the network's. Raises CommandFailed, SettingsInvalid."""
+    if genesis is not None:
+        return load_genesis(genesis)[1]
+    try:
+        return options.genesis
+    except SettingsInvalid as failure:
+        raise CommandFailed(
+            f"which chain is it of? {failure}",
+            advice="name its genesis file with --genesis: no network is needed",
+            code="SETTINGS",
+            exit_code=EXIT_TYPED_WRONG,
+        ) from failure
 
 
 def _read(file: Path) -> bytes:

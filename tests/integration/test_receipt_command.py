@@ -46,6 +46,10 @@ async def test_a_receipt_is_got_and_verified_without_a_network(desk: Desk, tmp_p
     )
     out, _ = await process.communicate()
     assert process.returncode == 0
+    process = await start_lockstep(("receipt", "verify", str(file)), network=tmp_path / "nowhere")
+    _, complaints = await process.communicate()
+    assert process.returncode == 2
+    assert b"Name its genesis file with --genesis" in complaints
     words = out.decode()
     assert words.startswith(f"swap {swap_id}\nCOMMITTED\n")
     assert "5.00 gold" in words
@@ -66,6 +70,7 @@ async def test_a_receipt_that_does_not_hold(desk: Desk, tmp_path: Path) -> None:
         told = await desk.refused("receipt", "verify", str(changed), code=4)
         assert told["code"] == "RECEIPT_INVALID"
         assert "at step" in told["error"]
+        assert "lockstep receipt get" in told["advice"]
     other = tmp_path / "genesis.json"
     other.write_bytes(Path(genesis(desk)).read_bytes() + b"\n")
     told = await desk.refused("receipt", "verify", str(file), "--genesis", str(other), code=4)

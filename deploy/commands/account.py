@@ -119,7 +119,7 @@ def show(options: Options, account: PublicKey) -> None:
             print_table(head, _balance_rows(options, holdings, is_all=True))
             for each in holdings:
                 if each.open_locks:
-                    click.echo(f"{each.rollup}: {each.open_locks} legs of open swaps are in escrow")
+                    click.echo(f"legs of open swaps in escrow on {each.rollup}: {each.open_locks}")
             if swaps is None:
                 click.echo("no coordinator answers, so that open swaps are not shown", err=True)
             elif swaps:

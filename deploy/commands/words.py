@@ -64,8 +64,12 @@ class Words:
             case GenesisEntry():
                 return f"genesis: the log {entry.origin} is for chain {entry.chain.hex()}"
             case HeaderRange():
-                last = entry.last.header.height
-                return f"headers {entry.first_height} to {last} are anchored"
+                first, last = entry.first_height, entry.last.header.height
+                return (
+                    f"header {last} is anchored"
+                    if first == last
+                    else f"headers {first} to {last} are anchored"
+                )
             case CommitmentEntry(posted=posted):
                 commitment = posted.commitment
                 return (

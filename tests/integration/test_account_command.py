@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from bridge.client import Trader
 from deploy.commands.paying import FOLDER, WINDOW_MS, Payment, keep_payment
+from deploy.devnet.clients import until
 from deploy.devnet.network import ALPHA
 from lockstep.transactions import Transfer
 from sequencer.client import SequencerClient
@@ -75,6 +76,26 @@ async def test_a_payment_that_the_rollup_refuses(desk: Desk) -> None:
     assert "account balance" in told["advice"]
     assert await gold(desk, "bob") == before
     assert kept(desk) == [], "its outcome is known"
+
+
+async def test_what_is_in_escrow_and_the_swaps_that_are_open(desk: Desk) -> None:
+    give = ("--give", "5:gold@alpha", "--get", "7:silver@beta", "--with", "bob")
+    proposed = await desk.done("swap", "propose", *give, "--key", "alice")
+    shown = await desk.done("account", "show", "alice")
+    [swap] = shown["open_swaps"]
+    assert swap["swap_id"] == proposed["swap_id"]
+    assert swap["gives"] == [{"rollup": "alpha", "asset": "gold", "amount": "500"}]
+    assert swap["gets"] == [{"rollup": "beta", "asset": "silver", "amount": "700"}]
+    assert {each["open_locks"] for each in shown["rollups"]} == {0}
+    await desk.done("swap", "accept", proposed["swap_id"], "--key", "bob", "--yes")
+
+    async def look() -> bool | None:
+        rollups = (await desk.done("account", "show", "alice"))["rollups"]
+        locks = {each["rollup"]: each["open_locks"] for each in rollups}
+        return True if locks == {"alpha": 1, "beta": 0, "gamma": 0} else None
+
+    await until(look, "the lock on alpha")
+    await desk.done("swap", "cancel", proposed["swap_id"], "--key", "alice")
 
 
 async def test_repeated_while_the_rollup_is_away_it_is_one_payment(desk: Desk) -> None:

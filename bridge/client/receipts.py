@@ -29,7 +29,7 @@ from lockstep.errors import (
     NotReady,
     NotYet,
 )
-from lockstep.register import Phase, SwapRecord
+from lockstep.register import OutcomeReason, Phase, SwapRecord
 from lockstep.settlement_entries import CommitmentEntry, HeaderRange, decode_settlement_entry
 from lockstep.swap_entries import Verdict
 from lockstep.swap_receipt import encode_swap_receipt
@@ -183,6 +183,11 @@ class _Getting:
             elif record.phase == Phase.COMMITTED or record.legs[place].verdict == Verdict.LOCKED:
                 name = f"leg {place} of swap {self._swap_id.hex()}, whose attesters say that it was locked,"
                 raise NotFound(subject="settlement of", name=name)
+        assert record.decision is not None, "the swap is decided"
+        reason = record.decision.reason
+        if not found and reason != OutcomeReason.LEG_REJECTED:
+            name = f"{self._swap_id.hex()}: it ended {reason.name} with nothing in escrow"
+            raise NotFound(subject="settlement to be shown of swap", name=name)
         return found
 
     async def _receipt(self, record: SwapRecord, leg: int, anchored: Height) -> ProvenReceipt | None:

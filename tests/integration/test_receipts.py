@@ -18,14 +18,15 @@ from lockstep.errors import LockstepError, NotFound, NotReady, ReceiptInvalid, U
 from lockstep.receipts import PremiumOutcome
 from lockstep.register import BLOCK_OPENING, OutcomeReason, Phase, Place
 from lockstep.registry_entries import RegistryChange, RotateAttester, RotateKey, sign_change
+from lockstep.swap_entries import sign_cancel
 from lockstep.swap_receipt_legs import LegOutcome
 from lockstep.swap_receipt_verify import VerifiedSwap, verify_swap_receipt
 from lockstep.terms import Premium, PremiumShare, decode_terms, swap_id_of
-from lockstep.types import REGISTRY_NAMESPACE, Height, SwapId
+from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, SwapId
 from tests.integration.bridge_network import CYCLE, Market, market
 from tests.integration.rollup_deals import Deal, make_deal
 from tests.integration.rollup_network import DEADLINE_S, Network, Node, network
-from tests.unit.rollups.chain import ALPHA, BETA, key, rollup, seed
+from tests.unit.rollups.chain import ALPHA, BETA, BOB, key, rollup, seed
 
 pytestmark = pytest.mark.processes
 
@@ -198,6 +199,15 @@ async def test_a_coordinator_that_lies_gets_no_receipt_made(tmp_path: Path) -> N
         # Nor does one that hands out a file of its own.
         with pytest.raises(ReceiptInvalid):
             verify_swap_receipt(encoded.replace(here.bob.account, here.carl.account), here.net.genesis)
+
+
+async def test_a_swap_that_nobody_locked_has_no_receipt(tmp_path: Path) -> None:
+    async with network(tmp_path, "alpha-0", "beta-0") as net:
+        deal = await make_deal(net)
+        await net.order(deal.open)
+        await net.order((SWAP_NAMESPACE, sign_cancel(BOB, net.genesis.chain_id, deal.id)))
+        with pytest.raises(NotFound, match="it ended CANCELLED with nothing in escrow"):
+            await got(net, deal.id)
 
 
 async def committed_deal(net: Network) -> Deal:

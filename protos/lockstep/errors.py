@@ -285,7 +285,9 @@ class ReceiptInvalid(Invalid):
     """A swap receipt does not verify."""
 
     code = "RECEIPT_INVALID"
-    template = "the swap receipt does not verify at step {step}: {reason}; believe nothing in it, and get one yourself"
+    template = (
+        "the swap receipt does not verify at step {step}: {reason}; believe nothing in it, get one yourself"
+    )
 
     step: str
     """The step of the verification at which it fails, as number and name."""

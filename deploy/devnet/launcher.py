@@ -10,11 +10,11 @@ import json
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from deploy.devnet.network import PROCESS_NAMES, PROCESSES, Network, ProcessKind
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
@@ -44,22 +44,77 @@ class KilledEarly(DevnetFailed):
     """A process was killed by a signal, not by us, before it was ready."""
 
 
+class Child(Protocol):
+    """A process that was started, as asyncio's subprocesses are."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or minus the signal that killed it; None while it runs."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What it writes on stdout."""
+
+    async def wait(self) -> int:
+        """Wait until it ends and return its exit code."""
+
+    def send_signal(self, signal: int) -> None:
+        """Send it a signal."""
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+
+    def terminate(self) -> None:
+        """SIGTERM it."""
+
+
+class Spawn(Protocol):
+    """How a process is started."""
+
+    async def __call__(
+        self, module: str, arguments: Sequence[str], *, environ: Mapping[str, str], stderr: int, group: int
+    ) -> Child:
+        """Start `python -m MODULE ARGUMENTS` in a process group, with a pipe for its stdout."""
+
+
+async def _execute(
+    module: str, arguments: Sequence[str], *, environ: Mapping[str, str], stderr: int, group: int
+) -> Child:
+    return await asyncio.create_subprocess_exec(
+        # -P: no folder that happens to be the current one hides a package.
+        *(sys.executable, "-P", "-m", module, *arguments),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=stderr,
+        env=environ,
+        process_group=group,
+    )
+
+
 def _say_nothing(_: str) -> None:
     pass
 
 
 @asynccontextmanager
 async def running(
-    network: Network, *, only: Collection[str] = PROCESS_NAMES, say: Say = _say_nothing
+    network: Network,
+    *,
+    only: Collection[str] = PROCESS_NAMES,
+    say: Say = _say_nothing,
+    spawn: Spawn = _execute,
 ) -> AsyncIterator["Devnet"]:
     """Run the processes of a network, all or `only` some, while the `async with` block lasts.
 
-    Others can be started later. Raises DevnetFailed.
+    Others can be started later. `spawn` is how a process is started. Raises DevnetFailed.
     """
     guard = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(_GUARD)), stdin=PIPE, process_group=0
     )
-    devnet = Devnet(network, guard.pid)
+    devnet = Devnet(network, guard.pid, spawn)
     try:
         for stage in sorted({kind.stage for kind in PROCESSES}):
             names = [kind.name for kind in PROCESSES if kind.stage == stage and kind.name in only]
@@ -83,11 +138,12 @@ async def running(
 class Devnet:
     """The processes of a network; see `running`."""
 
-    def __init__(self, network: Network, group: int) -> None:
+    def __init__(self, network: Network, group: int, spawn: Spawn) -> None:
         self.network = network
         """The folder that they run in."""
         self._group = group
-        self._processes: dict[str, Process] = {}
+        self._spawn_child = spawn
+        self._processes: dict[str, Child] = {}
         self._ended_by_us: set[int] = set()
         self._started = asyncio.Event()
 
@@ -216,19 +272,13 @@ class Devnet:
         log = self.network.log_file(name)
         return DevnetFailed(f"{name} {what}; its log, {log}, ends with:\n{self.log_tail(name)}")
 
-    async def _spawn(self, kind: ProcessKind, failpoints: str) -> Process:
+    async def _spawn(self, kind: ProcessKind, failpoints: str) -> Child:
         # The settings file says everything; what the caller's environment sets is for other processes.
         environ = {name: text for name, text in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
         if failpoints:
             environ[FAILPOINTS_VARIABLE] = failpoints
+        settings = ("--config", str(self.network.settings_file(kind.name)))
         with self.network.log_file(kind.name).open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                # -P: no folder that happens to be the current one hides a package.
-                *(sys.executable, "-P", "-m", kind.module),
-                *("--config", str(self.network.settings_file(kind.name))),
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=log,
-                env=environ,
-                process_group=self._group,
+            return await self._spawn_child(
+                kind.module, settings, environ=environ, stderr=log.fileno(), group=self._group
             )

@@ -36,6 +36,7 @@ from lockstep.terms import swap_id_of
 from lockstep.transactions import decode_transaction
 from lockstep.types import Namespace, RollupId
 from sequencer.client import Ordered
+from tests.chaos.forks import ForkServer, fork_server
 
 KILLED = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
 """Who is killed; the replica of beta is what they are measured by."""
@@ -57,6 +58,8 @@ class Arena:
     devnet: Devnet
     clients: Clients
     market: Market
+    forks: ForkServer
+    """What processes of this network are forked from."""
     acknowledged: list[tuple[Bundle, Ordered]] = field(default_factory=list)
     """Bundles of this case and their receipts."""
     swaps: list[SwapView] = field(default_factory=list)
@@ -219,9 +222,10 @@ class Arena:
                 rollup,
                 ASSET_OF[rollup],
                 accounts=[trader.account for trader in self.market.traders.values()],
+                # What older swaps had in escrow would be missing from the balances, which are known.
                 swaps={
                     swap.swap_id: leg
-                    for swap in self.swaps
+                    for swap in self.swaps[-1:]
                     for leg, terms in enumerate(swap.terms.legs)
                     if terms.rollup == rollup
                 },
@@ -269,9 +273,10 @@ class Arenas:
     async def _make(self) -> Arena:
         self._made += 1
         network = create_network(self._folder / f"network-{self._made}")
-        devnet = await self._stack.enter_async_context(running(network))
+        forks = await self._stack.enter_async_context(fork_server())
+        devnet = await self._stack.enter_async_context(running(network, spawn=forks.spawn))
         clients = await self._stack.enter_async_context(connected(network))
-        return Arena(devnet, clients, Market(network, clients))
+        return Arena(devnet, clients, Market(network, clients), forks)
 
 
 def describe(devnet: Devnet) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import signal
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from deploy.network_file import NETWORK_FILE, NETWORK_VARIABLE
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
 from lockstep.errors import UnknownSwap
 from tests.chaos.arena import Arena
+from tests.chaos.forks import ForkedProcess
 
 COMMAND_S_MAX = 60
 """How long a command may take: the deadlines of a swap are shorter."""
@@ -47,6 +48,47 @@ class Ended:
         return self.exit_code == -signal.SIGKILL
 
 
+class Typed:
+    """A command that was typed and runs."""
+
+    def __init__(self, arguments: Sequence[str], process: ForkedProcess) -> None:
+        """Take what it tells from now on."""
+        assert process.stderr is not None, "it was made with a pipe"
+        self.arguments = arguments
+        """What was typed."""
+        self.process = process
+        """The process."""
+        self._told = asyncio.ensure_future(process.stdout.read())
+        self._progress = asyncio.ensure_future(process.stderr.read())
+
+    async def ended(self, *, timeout_s: float = COMMAND_S_MAX) -> Ended:
+        """Wait until it ends. Raises TimeoutError after killing it, with what it told by then."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                exit_code = await self.process.wait()
+        except TimeoutError:
+            self.process.kill()
+            progress = (await self._progress).decode()
+            raise TimeoutError(f"{self.arguments} did not end within {timeout_s} s: {progress}") from None
+        told, progress = await self._told, (await self._progress).decode()
+        return Ended(exit_code, json.loads(told) if told else None, progress)
+
+    async def stopped(self) -> None:
+        """Wait until it stands still at a failpoint."""
+
+        async def look() -> bool | None:
+            assert self.process.returncode is None, f"{self.arguments} ended: {await self.ended()}"
+            # The state follows the name, which is in parentheses and may hold any character.
+            status = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+            return True if status.rpartition(")")[2].split()[0] == "T" else None
+
+        await until(look, f"{self.arguments} to come to its failpoint")
+
+    def go_on(self) -> None:
+        """Let it go on if it stands still."""
+        self.process.send_signal(signal.SIGCONT)
+
+
 class Trader:
     """One trader of a network, each of whose commands is a process."""
 
@@ -58,25 +100,17 @@ class Trader:
         self._folder: Path = arena.devnet.network.folder
         self.wallet = Wallet(self._folder / "wallet")
 
-    async def type(self, *words: str, failpoints: str = "") -> Ended:
-        """Run `lockstep swap WORDS --key NAME --json` to its end."""
+    async def start(self, *words: str, failpoints: str = "") -> "Typed":
+        """Start `lockstep swap WORDS --key NAME --json`."""
         environ = {**os.environ, NETWORK_VARIABLE: str(self._folder / NETWORK_FILE)}
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "deploy.cli", "swap", *words, "--key", self.name, "--json"),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=environ | ({FAILPOINTS_VARIABLE: failpoints} if failpoints else {}),
-        )
-        try:
-            async with asyncio.timeout(COMMAND_S_MAX):
-                told, progress = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode is not None
-        return Ended(process.returncode, json.loads(told) if told else None, progress.decode())
+        arguments = ("swap", *words, "--key", self.name, "--json")
+        armed = {FAILPOINTS_VARIABLE: failpoints} if failpoints else {}
+        process = await self._arena.forks.fork("deploy.cli", arguments, environ=environ | armed)
+        return Typed(arguments, process)
+
+    async def type(self, *words: str, failpoints: str = "") -> Ended:
+        """Run a command to its end."""
+        return await (await self.start(*words, failpoints=failpoints)).ended()
 
     async def trade(self, *words: str, failpoints: str = "") -> Ended:
         """Run a command to its swap's end; if it is killed, go on with `resume`, as a person would."""

@@ -5,6 +5,7 @@ that is installed; `./deploy/test --all` installs it and turns every remaining s
 green run under --all has run everything.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ COMPONENTS = {
     "needs_node": (
         (BUF, NODE_PACKAGES / "@grpc" / "grpc-js"),
         "needs Node and what tests/tools/package.json names: ./deploy/test --all installs it",
+    ),
+    "needs_gcc": (
+        (Path(shutil.which("gcc") or "/usr/bin/gcc"),),
+        "needs gcc, which compiles tests/tools/shim.c: ./deploy/test --all installs it",
     ),
     "needs_go": ((GRPCURL,), "needs grpcurl, a Go program: ./deploy/test --all installs it"),
 }

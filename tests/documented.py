@@ -179,7 +179,9 @@ def failpoints_table(*owners: str) -> str:
 def exit_codes_table() -> str:
     """Return the table of what a process exits with, from the docstring of `deploy.node.failures`."""
     found = dict(re.findall(r"^    (\d+)\s+(.+)$", failures.__doc__ or "", re.MULTILINE))
-    names = {str(each.exit_code): each.__name__ for each in failures.ProcessFailure.__subclasses__()}
+    # What is imported beside them, such as commands, has failures of its own.
+    ours = [each for each in failures.ProcessFailure.__subclasses__() if each.__module__ == failures.__name__]
+    names = {str(each.exit_code): each.__name__ for each in ours}
     rows = [(code, f"`{names[code]}`" if code in names else "", what) for code, what in found.items()]
     assert set(names) <= set(found), "every failure's code is in the docstring"
     return table(("exit code", "`process_failed` in the log names", "meaning"), rows)

@@ -26,7 +26,6 @@ START_MS_MAX: Final = 30_000
 STOP_MS_MAX: Final = 10_000
 """How long a process may take to stop when asked to; then it is killed."""
 
-_KIND_OF: Final = {kind.name: kind for kind in PROCESSES}
 _TAIL_LINES: Final = 25
 _GUARD: Final = Path(__file__).with_name("guard.py")
 
@@ -81,9 +80,10 @@ class Spawn(Protocol):
         """Start `python -m MODULE ARGUMENTS` in a process group, with a pipe for its stdout."""
 
 
-async def _execute(
+async def execute(
     module: str, arguments: Sequence[str], *, environ: Mapping[str, str], stderr: int, group: int
 ) -> Child:
+    """Start a process as everybody does; see Spawn."""
     return await asyncio.create_subprocess_exec(
         # -P: no folder that happens to be the current one hides a package.
         *(sys.executable, "-P", "-m", module, *arguments),
@@ -104,17 +104,19 @@ async def running(
     network: Network,
     *,
     only: Collection[str] = PROCESS_NAMES,
+    extra: Sequence[ProcessKind] = (),
     say: Say = _say_nothing,
-    spawn: Spawn = _execute,
+    spawn: Spawn = execute,
 ) -> AsyncIterator["Devnet"]:
     """Run the processes of a network, all or `only` some, while the `async with` block lasts.
 
-    Others can be started later. `spawn` is how a process is started. Raises DevnetFailed.
+    Others can be started later, and `extra` ones, which have settings in the network's folder and are
+    stopped before all others. `spawn` is how a process is started. Raises DevnetFailed.
     """
     guard = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(_GUARD)), stdin=PIPE, process_group=0
     )
-    devnet = Devnet(network, guard.pid, spawn)
+    devnet = Devnet(network, guard.pid, spawn, extra)
     try:
         for stage in sorted({kind.stage for kind in PROCESSES}):
             names = [kind.name for kind in PROCESSES if kind.stage == stage and kind.name in only]
@@ -138,9 +140,10 @@ async def running(
 class Devnet:
     """The processes of a network; see `running`."""
 
-    def __init__(self, network: Network, group: int, spawn: Spawn) -> None:
+    def __init__(self, network: Network, group: int, spawn: Spawn, extra: Sequence[ProcessKind] = ()) -> None:
         self.network = network
         """The folder that they run in."""
+        self._kinds = {kind.name: kind for kind in (*PROCESSES, *extra)}
         self._group = group
         self._spawn_child = spawn
         self._processes: dict[str, Child] = {}
@@ -154,7 +157,7 @@ class Devnet:
         is ready or takes too long; it is killed then.
         """
         assert not self.is_running(name), f"{name} runs already"
-        process = await self._spawn(_KIND_OF[name], failpoints)
+        process = await self._spawn(self._kinds[name], failpoints)
         self._processes[name] = process
         self._started.set()
         self._started = asyncio.Event()
@@ -256,8 +259,9 @@ class Devnet:
 
     async def stop(self) -> None:
         """Stop all processes, the last stage first."""
-        for stage in sorted({kind.stage for kind in PROCESSES}, reverse=True):
-            names = [kind.name for kind in PROCESSES if kind.stage == stage and kind.name in self._processes]
+        kinds = self._kinds.values()
+        for stage in sorted({kind.stage for kind in kinds}, reverse=True):
+            names = [kind.name for kind in kinds if kind.stage == stage and kind.name in self._processes]
             await asyncio.gather(*map(self.terminate, names))
 
     def log_tail(self, name: str, lines: int = _TAIL_LINES) -> str:

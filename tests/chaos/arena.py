@@ -14,6 +14,9 @@ from pathlib import Path
 import msgspec
 
 from bridge.client import SwapPhase, SwapView
+from deploy.audit.checkers import Audit
+from deploy.audit.following import Target, following
+from deploy.audit.report import Summary, summary_of
 from deploy.demonstration.market import Market, OpenSwap, exchange
 from deploy.devnet.audit import holdings, verify_conserved, verify_log, verify_same_state, verify_whole
 from deploy.devnet.clients import Clients, connected, until
@@ -30,7 +33,7 @@ from deploy.devnet.network import (
 from lockstep.errors import UselessEntry
 from lockstep.header import Tip, header_hash, tip_of
 from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
-from lockstep.order import Bundle, Transaction, bundle_id_of
+from lockstep.order import Bundle, Placement, Transaction, bundle_id_of
 from lockstep.receipts import ReceiptCode
 from lockstep.terms import swap_id_of
 from lockstep.transactions import decode_transaction
@@ -66,6 +69,8 @@ class Arena:
     """Every swap that was decided on this network."""
     balances: dict[tuple[str, RollupId], int] = field(default_factory=dict)
     """What each trader must have."""
+    placements: list[Placement] = field(default_factory=list)
+    """Where everything is that was ever acknowledged on this network."""
 
     def __post_init__(self) -> None:
         for name, funds in FUNDS.items():
@@ -113,6 +118,7 @@ class Arena:
         bundle = Bundle((Transaction(Namespace(rollup), payload),), time_ms + VALIDITY_WINDOW_MS_DEFAULT)
         ordered = await until(lambda: self.clients.sequencer.submit(bundle), "a transfer's receipt")
         self.acknowledged.append((bundle, ordered))
+        self.placements.append(ordered.placement)
         receipt = await self.clients.nodes[REPLICA].receipt(decode_transaction(payload).id, wait_ms=20_000)
         assert receipt.code is ReceiptCode.OK
         assert (receipt.height, receipt.index) == (ordered.placement.height, ordered.placement.first_index)
@@ -181,6 +187,30 @@ class Arena:
             nodes = {rollup: self.clients.nodes[name] for rollup, name in ATTESTER_OF.items()}
             genesis = self.devnet.network.genesis
             await verify_log(self.clients.settlement, genesis, nodes, min_height=view.decided_height)
+
+    async def audit(self) -> Summary:
+        """Have the auditor, who executes everything a second time, judge the network since its first block.
+
+        Raises Violated at what does not hold. It must have seen everything: every node up to the last block,
+        and every swap that was decided here.
+        """
+        network = self.devnet.network
+        target = Target(
+            network.genesis,
+            network.address("sequencer"),
+            network.address("settlement"),
+            {rollup: list(map(network.address, nodes)) for rollup, nodes in NODES_OF.items()},
+        )
+        checks = Audit(network.genesis)
+        for placement in self.placements:
+            checks.acknowledged(placement)
+        async with following(target, checks) as follower:
+            await follower.run(to_head=True)
+            summary = summary_of(follower, elapsed_s=0)
+        assert summary.is_complete, summary.lines()
+        committed = sum(swap.phase is SwapPhase.COMMITTED for swap in self.swaps)
+        assert summary.swaps.get("COMMITTED", 0) == committed, summary.lines()
+        return summary
 
     async def _verify_order(self, before: Tip) -> None:
         """What was acknowledged keeps its place and bytes, and the chain goes on from where it was."""
@@ -264,6 +294,13 @@ class Arenas:
             failure.add_note(describe(arena.devnet))
             await self.close()
             raise
+
+    async def audit(self) -> Summary | None:
+        """Have the network audited that is in use (`Arena.audit`); None if there is none."""
+        if self._arena is None:
+            return None
+        async with self.case() as arena:
+            return await arena.audit()
 
     async def close(self) -> None:
         """Stop the network; its folder stays."""

@@ -23,6 +23,9 @@ from sequencer.chain import ChainState
 BEFORE_ORDER: Final = FAILPOINTS.declare(
     "sequencer.checkpoint.before_order", "a checkpoint of the settlement log is submitted next"
 )
+ORDERED: Final = FAILPOINTS.declare(
+    "sequencer.checkpoint.ordered", "a checkpoint is ordered, nothing was made of it"
+)
 
 
 class CheckpointLog(Protocol):
@@ -70,4 +73,6 @@ class Checkpoints:
         entry = Transaction(LOG_NAMESPACE, encode_log_entry(note))
         until_ms = self._chain.register.time_ms + limits.VALIDITY_WINDOW_MS_DEFAULT
         FAILPOINTS.reach(BEFORE_ORDER)
-        return await self._submit(Bundle((entry,), until_ms))
+        placement = await self._submit(Bundle((entry,), until_ms))
+        FAILPOINTS.reach(ORDERED)
+        return placement

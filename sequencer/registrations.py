@@ -24,6 +24,7 @@ from sequencer.ledger import entries_in
 BEFORE_SEND: Final = FAILPOINTS.declare(
     "sequencer.registration.before_send", "the settlement log is told of a change of the registry next"
 )
+SENT: Final = FAILPOINTS.declare("sequencer.registration.sent", "the log has a change of the registry")
 
 
 class EntryLog(Protocol):
@@ -53,6 +54,7 @@ async def tell_changes(feed: Feed, log: EntryLog, height: Height) -> None:
             structlog.get_logger().warning(
                 "registration_refused", height=height, index=registration.index, reason=str(error)
             )
+        FAILPOINTS.reach(SENT)
 
 
 def _registrations(block: SealedBlock) -> tuple[Registration, ...]:

@@ -26,6 +26,9 @@ from deploy.node.datadir import FileLock, sync_folder
 from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import DataRefused, StorageFailed
 
+STATEMENTS: Final = FAILPOINTS.declare_write(
+    "database.transaction.write", "a transaction's statements run next; torn: half of them did, uncommitted"
+)
 COMMIT_BEFORE: Final = FAILPOINTS.declare(
     "database.commit.before", "all statements ran, nothing is committed"
 )
@@ -81,11 +84,10 @@ class _WritingConnection(sqlite3.Connection):
             then()
         return cursor
 
-    def _transact(self, statements: Iterable[Statement]) -> sqlite3.Cursor:
+    def _transact(self, statements: Sequence[Statement]) -> sqlite3.Cursor:
         try:
             self.execute("BEGIN IMMEDIATE")
-            for statement, rows in statements:
-                super().executemany(statement, rows)
+            FAILPOINTS.write(STATEMENTS, statements, self._run_all)
             FAILPOINTS.reach(COMMIT_BEFORE)
         except BaseException:
             if self.in_transaction:
@@ -94,6 +96,10 @@ class _WritingConnection(sqlite3.Connection):
         cursor = self._end("COMMIT")
         FAILPOINTS.reach(COMMIT_AFTER)
         return cursor
+
+    def _run_all(self, statements: Sequence[Statement]) -> None:
+        for statement, rows in statements:
+            super().executemany(statement, rows)
 
     def _end(self, how: str) -> sqlite3.Cursor:
         try:

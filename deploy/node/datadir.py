@@ -9,17 +9,28 @@ goes.
 import fcntl
 import hashlib
 import os
+from io import RawIOBase
 from pathlib import Path
 from typing import Final, Self
 
 from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import DataLocked, DataRefused, StorageFailed
 
+REPLACE_WRITE: Final = FAILPOINTS.declare_write(
+    "file.replace.write", "the new contents of a file are written next, beside the old"
+)
 REPLACE_BEFORE: Final = FAILPOINTS.declare(
     "file.replace.before", "the new contents are synced, not yet in place"
 )
 REPLACE_AFTER: Final = FAILPOINTS.declare("file.replace.after", "the new contents are in place and synced")
-CELL_BEFORE: Final = FAILPOINTS.declare("cell.store.before", "nothing of the new value is written")
+CREATE_WRITE: Final = FAILPOINTS.declare_write(
+    "file.create.write", "the contents of a new file are written next, under another name"
+)
+CREATE_BEFORE: Final = FAILPOINTS.declare(
+    "file.create.before", "the contents of a new file are synced, not yet in place"
+)
+CREATE_AFTER: Final = FAILPOINTS.declare("file.create.after", "the new file is in place and synced")
+CELL_BEFORE: Final = FAILPOINTS.declare_write("cell.store.before", "nothing of the new value is written")
 CELL_AFTER: Final = FAILPOINTS.declare("cell.store.after", "the new value is written and synced")
 
 CELL_VALUE_BYTES_MAX: Final = 256
@@ -51,8 +62,12 @@ class FileLock:
                 f"{path} is locked by process {holder}: two processes on the same data would destroy it. "
                 "Stop that process, or give this one another data folder."
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._descriptor)
+            raise StorageFailed(f"{path} could not be written: {error}; mend the disk and restart") from error
 
     def close(self) -> None:
         """Give the lock up. The file stays: without it, two processes could lock two files of one name."""
@@ -121,10 +136,8 @@ class DurableCell:
             raise ValueError(f"a cell holds {CELL_VALUE_BYTES_MAX} bytes, not {len(value)}")
         counter = self._counter + 1
         try:
-            FAILPOINTS.reach(CELL_BEFORE)
-            written = os.pwrite(self._descriptor, _encode_slot(counter, value), _SLOT_OFFSETS[counter % 2])
-            if written != _CELL_SLOT_BYTES:
-                raise OSError(f"wrote {written} of {_CELL_SLOT_BYTES} bytes")
+            slot, offset = _encode_slot(counter, value), _SLOT_OFFSETS[counter % 2]
+            FAILPOINTS.write(CELL_BEFORE, slot, lambda part: _write_at(self._descriptor, part, offset))
             os.fdatasync(self._descriptor)
             FAILPOINTS.reach(CELL_AFTER)
         except OSError as error:
@@ -155,10 +168,7 @@ def write_atomically(path: Path, contents: bytes) -> None:
     temporary = path.with_name(f".{path.name}.new")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_synced(descriptor, REPLACE_WRITE, contents)
         FAILPOINTS.reach(REPLACE_BEFORE)
         temporary.replace(path)
         sync_folder(path.parent)
@@ -176,14 +186,13 @@ def create_atomically(path: Path, contents: bytes) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(contents)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_synced(descriptor, CREATE_WRITE, contents)
+            FAILPOINTS.reach(CREATE_BEFORE)
             path.hardlink_to(temporary)
         finally:
             temporary.unlink()
         sync_folder(path.parent)
+        FAILPOINTS.reach(CREATE_AFTER)
     except FileExistsError:
         raise
     except OSError as error:
@@ -197,6 +206,27 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_synced(descriptor: int, point: str, contents: bytes) -> None:
+    """Write a new file's contents, passing `point`, sync and close it. Raises OSError."""
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        FAILPOINTS.write(point, contents, lambda part: _write_all(file, part))
+        os.fsync(descriptor)
+
+
+def _write_all(file: RawIOBase, contents: bytes) -> None:
+    """Write on until all is written: one call may write a part. Raises OSError."""
+    rest = memoryview(contents)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _write_at(descriptor: int, contents: bytes, offset: int) -> None:
+    """Write at an offset, in one call or not at all. Raises OSError."""
+    written = os.pwrite(descriptor, contents, offset)
+    if written != len(contents):
+        raise OSError(f"wrote {written} of {len(contents)} bytes")
 
 
 def _encode_slot(counter: int, value: bytes) -> bytes:

@@ -7,14 +7,14 @@ same.
 
     LOCKSTEP_FAILPOINTS        name=mode[@n][;name=mode[@n]]...
         kill          SIGKILL to this process: nothing is flushed, no handler runs
+        torn          half of what the point writes is written, then SIGKILL; for points of writes alone
         error         OSError EIO, as from a broken disk
         enospc        OSError ENOSPC, as from a full disk
         delay(ms)     the calling thread sleeps, as in a slow system call
         stop          SIGSTOP to this process: it stands still there until somebody's SIGCONT or SIGKILL
         @n            only on the n-th hit of that name, counted from 1; without it on each hit
     LOCKSTEP_FAILPOINTS_COUNT  a file to which every hit appends a line `name`, so that a counting run lists
-    all
-                               crash points of a scenario in the order in which they are passed
+                               all crash points of a scenario in the order in which they are passed
 """
 
 import errno
@@ -24,10 +24,10 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -36,9 +36,11 @@ from deploy.node.failures import SettingsInvalid
 FAILPOINTS_VARIABLE: Final = "LOCKSTEP_FAILPOINTS"
 COUNT_VARIABLE: Final = "LOCKSTEP_FAILPOINTS_COUNT"
 
+_Contents = TypeVar("_Contents", bound=Sequence[Any])
+
 _NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _TERM: Final = re.compile(
-    r"(?P<mode>kill|stop|error|enospc|delay\((?P<ms>\d{1,6})\))(@(?P<hit>[1-9]\d{0,8}))?"
+    r"(?P<mode>kill|torn|stop|error|enospc|delay\((?P<ms>\d{1,6})\))(@(?P<hit>[1-9]\d{0,8}))?"
 )
 
 
@@ -47,7 +49,7 @@ class Term:
     """What the environment asks of one point."""
 
     mode: str
-    """`kill`, `stop`, `error`, `enospc` or `delay`."""
+    """`kill`, `torn`, `stop`, `error`, `enospc` or `delay`."""
 
     delay_ms: int
     """How long `delay` sleeps; 0 for the other modes."""
@@ -61,6 +63,7 @@ class Failpoints:
 
     def __init__(self) -> None:
         self._declared: dict[str, str] = {}
+        self._writes: set[str] = set()
         self._terms: dict[str, Term] = {}
         self._count_file: Path | None = None
         self._hits: Counter[str] = Counter()
@@ -77,9 +80,18 @@ class Failpoints:
         self._declared[name] = what
         return name
 
+    def declare_write(self, name: str, what: str) -> str:
+        """Declare a point at which something is written, to be passed by `write`; as `declare`."""
+        self._writes.add(self.declare(name, what))
+        return name
+
     def declared(self) -> Mapping[str, str]:
         """Return every point that was declared and where it stands."""
         return dict(self._declared)
+
+    def writes(self) -> frozenset[str]:
+        """Return the points at which something is written, and can be torn."""
+        return frozenset(self._writes)
 
     def activate(self, environ: Mapping[str, str]) -> None:
         """Do from now on what the environment asks. Raises SettingsInvalid for unknown names and modes."""
@@ -105,7 +117,20 @@ class Failpoints:
             return
         self._reach_armed(name)
 
-    def _reach_armed(self, name: str) -> None:
+    def write(self, name: str, contents: _Contents, write: Callable[[_Contents], object]) -> None:
+        """Pass the point `name` and call `write` with `contents`; see `reach`.
+
+        If a test wants the write torn, it gets the first half, and the process dies.
+        """
+        assert name in self._writes, f"{name} was not declared as a write"
+        if self._armed and self._reach_armed(name) == "torn":
+            half = contents[: len(contents) // 2]
+            write(half)  # type: ignore[arg-type]  # a slice is of its sequence's type
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(contents)
+
+    def _reach_armed(self, name: str) -> str:
+        """Do what is asked of this hit and return its mode; empty if nothing is."""
         _ = self._declared[name]
         with self._lock:
             self._hits[name] += 1
@@ -114,8 +139,10 @@ class Failpoints:
                 with self._count_file.open("a") as counted:
                     counted.write(f"{name}\n")
         term = self._terms.get(name)
-        if term is not None and term.hit in (None, hit):
-            _act(name, term)
+        if term is None or term.hit not in (None, hit):
+            return ""
+        _act(name, term)
+        return term.mode
 
     def _parse_term(self, text: str) -> tuple[str, Term]:
         name, _, mode = text.strip().partition("=")
@@ -128,7 +155,12 @@ class Failpoints:
         if matched is None:
             raise SettingsInvalid(
                 f"{FAILPOINTS_VARIABLE}: {mode!r} is not a mode for {name}; write kill, stop, error, enospc "
-                "or delay(ms), each with @n for the n-th hit alone"
+                "or delay(ms), or torn where something is written, each with @n for the n-th hit alone"
+            )
+        if matched["mode"] == "torn" and name not in self._writes:
+            raise SettingsInvalid(
+                f"{FAILPOINTS_VARIABLE}: nothing is written at {name} that could be torn; there is at: "
+                f"{', '.join(sorted(self._writes)) or 'none'}"
             )
         hit, delay_ms = matched["hit"], matched["ms"]
         return name, Term(
@@ -139,6 +171,8 @@ class Failpoints:
 def _act(name: str, term: Term) -> None:
     actions: dict[str, Callable[[], None]] = {
         "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        # Whoever writes does it.
+        "torn": lambda: None,
         "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
         "error": lambda: _fail(errno.EIO, name),
         "enospc": lambda: _fail(errno.ENOSPC, name),

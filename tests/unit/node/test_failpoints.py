@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.node.datadir import DurableCell
 from deploy.node.failpoints import COUNT_VARIABLE, FAILPOINTS, FAILPOINTS_VARIABLE, Failpoints
 from deploy.node.failures import SettingsInvalid
 
@@ -19,6 +20,7 @@ def points() -> Failpoints:
     made = Failpoints()
     made.declare("ledger.commit.before", "before")
     made.declare("ledger.commit.after", "after")
+    made.declare_write("ledger.write", "here")
     return made
 
 
@@ -66,6 +68,10 @@ def test_delay(points: Failpoints) -> None:
         ("ledger.commit.after=explode", "write kill, stop, error, enospc"),
         ("ledger.commit.after=kill@0", "write kill, stop, error, enospc"),
         ("ledger.commit.after", "write kill, stop, error, enospc"),
+        (
+            "ledger.commit.after=torn",
+            "nothing is written at .*; there is at: ledger.write",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused(points: Failpoints, text: str, complaint: str) -> None:
@@ -98,6 +104,7 @@ def test_the_kit_declares_its_own() -> None:
         "database.commit.before",
         "cell.store.after",
         "file.replace.before",
+        "file.create.write",
     } <= FAILPOINTS.declared().keys()
 
 
@@ -136,3 +143,77 @@ FAILPOINTS.reach("ledger.commit.after")
         assert os.WIFSTOPPED(status)
         process.send_signal(signal.SIGCONT)
         assert process.wait(timeout=20) == 0
+
+
+def test_a_write_gets_all_of_its_contents_unless_it_is_to_be_torn(points: Failpoints) -> None:
+    written: list[bytes] = []
+    points.write("ledger.write", b"all of it", written.append)
+    points.activate({FAILPOINTS_VARIABLE: "ledger.write=torn@3"})
+    points.write("ledger.write", b"twice", written.append)
+    points.activate({FAILPOINTS_VARIABLE: "ledger.write=enospc"})
+    with pytest.raises(OSError, match=r"failpoint ledger\.write"):
+        points.write("ledger.write", b"not written", written.append)
+    assert written == [b"all of it", b"twice"]
+
+
+def test_what_was_not_declared_as_a_write_cannot_be_written_at(points: Failpoints) -> None:
+    with pytest.raises(AssertionError, match="was not declared as a write"):
+        points.write("ledger.commit.after", b"", bytes)
+
+
+@pytest.mark.parametrize(
+    ("point", "work", "left"),
+    [
+        ("file.replace.write", "write_atomically(folder / 'it', b'twelve bytes')", {".it.new": b"twelve"}),
+        (
+            "cell.store.before",
+            "DurableCell(folder / 'it').store(b'new')",
+            {"it": b"lockcell" + bytes(7) + b"\2\0\3new"},
+        ),
+    ],
+)
+def test_a_torn_write_leaves_half_and_no_process(
+    tmp_path: Path, point: str, work: str, left: dict[str, bytes]
+) -> None:
+    DurableCell(tmp_path / "it").store(b"old")
+    script = f"""
+import os
+from pathlib import Path
+from deploy.node.failpoints import FAILPOINTS
+from deploy.node.datadir import DurableCell, write_atomically
+folder = Path({str(tmp_path)!r})
+FAILPOINTS.activate(os.environ)
+{work}
+"""
+    environ = {"PYTHONPATH": ":".join(sys.path), FAILPOINTS_VARIABLE: f"{point}=torn"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environ, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    for name, contents in left.items():
+        assert (tmp_path / name).read_bytes().startswith(contents)
+    assert DurableCell(tmp_path / "it").load() == b"old"
+
+
+def test_a_torn_transaction_is_none(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, os
+from pathlib import Path
+from deploy.node.failpoints import FAILPOINTS
+from deploy.node.database import open_database
+
+async def main():
+    schema = ("CREATE TABLE t (x INTEGER) STRICT",)
+    path = Path({str(tmp_path / "base.sqlite")!r})
+    async with open_database(path, schema=schema, application_id=7) as base:
+        print(await base.read("SELECT x FROM t"), flush=True)
+        FAILPOINTS.activate(os.environ)
+        await base.transact([("INSERT INTO t VALUES (?)", [(number,)]) for number in range(4)])
+
+asyncio.run(main())
+"""
+    for _ in range(2):
+        environ = {"PYTHONPATH": ":".join(sys.path), FAILPOINTS_VARIABLE: "database.transaction.write=torn"}
+        ended = subprocess.run(
+            [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        assert ended.stdout.splitlines()[0] == "[]"

@@ -5,10 +5,10 @@
  * write, pwrite64, ftruncate, fsync, fdatasync, open that creates or truncates, rename, link, unlink, mkdir.
  * Calls are numbered from 1 in the order in which they are made; one lock makes that the order on the record.
  *
- *   LOCKSTEP_SHIM_FOLDER  the folder; without it the shim does nothing until lockstep_shim_arm is called
- *   LOCKSTEP_SHIM_LOG     a file to which each call is appended once it is done (one write each)
- *   LOCKSTEP_SHIM_DATA    1: with the bytes written
- *   LOCKSTEP_SHIM_FAULT   MODE@N: at the n-th call, of those that the log would have
+ *   SHIM_FOLDER  the folder; without it the shim does nothing until lockstep_shim_arm is called
+ *   SHIM_LOG     a file to which each call is appended once it is done (one write each)
+ *   SHIM_DATA    1: with the bytes written
+ *   SHIM_FAULT   MODE@N: at the n-th call, of those that the log would have
  *       kill-before  SIGKILL instead of the call        kill-after  SIGKILL once it is done
  *       torn         half of a write, then SIGKILL; what is no write: as kill-after
  *       eio, enospc  the call fails and does nothing
@@ -69,8 +69,8 @@ __attribute__((visibility("default"))) void lockstep_shim_arm(const char *in, co
 }
 
 __attribute__((constructor)) static void arm_from_environment(void) {
-    lockstep_shim_arm(getenv("LOCKSTEP_SHIM_FOLDER"), getenv("LOCKSTEP_SHIM_LOG"), getenv("LOCKSTEP_SHIM_DATA"),
-                      getenv("LOCKSTEP_SHIM_FAULT"));
+    lockstep_shim_arm(getenv("SHIM_FOLDER"), getenv("SHIM_LOG"), getenv("SHIM_DATA"),
+                      getenv("SHIM_FAULT"));
 }
 
 static int is_watched(const char *path) {

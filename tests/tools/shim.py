@@ -92,10 +92,10 @@ def environment(
     """
     return {
         "LD_PRELOAD": str(library()),
-        "LOCKSTEP_SHIM_FOLDER": str(folder),
-        "LOCKSTEP_SHIM_LOG": "" if log is None else str(log),
-        "LOCKSTEP_SHIM_DATA": "1" if data else "",
-        "LOCKSTEP_SHIM_FAULT": fault,
+        "SHIM_FOLDER": str(folder),
+        "SHIM_LOG": "" if log is None else str(log),
+        "SHIM_DATA": "1" if data else "",
+        "SHIM_FAULT": fault,
     }
 
 

@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
 import structlog
+import uvloop
 
 from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import EXIT_CLEAN, EXIT_DEFECT, ProcessFailure, SettingsInvalid
@@ -59,7 +60,7 @@ def run(
     try:
         _harden()
         FAILPOINTS.activate(os.environ)
-        asyncio.run(_supervise(main, stop_grace_ms))
+        uvloop.run(_supervise(main, stop_grace_ms))
     except BaseException as failure:  # noqa: BLE001  # whatever ends the process is logged and becomes its exit code
         return _report(failure)
     structlog.get_logger().info("process_stopped")

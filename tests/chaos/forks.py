@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 from tests.chaos.fork_server import ORDER_BYTES_MAX
 
@@ -43,7 +43,9 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal to it. Nothing if it ended."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            # It may have ended without our being told so yet.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL it. Nothing if it ended."""
@@ -64,6 +66,9 @@ class ForkServer:
     def __init__(self, orders: socket.socket) -> None:
         self.ready = asyncio.Event()
         """Set once everything is imported."""
+        self.arming: dict[str, Mapping[str, str]] = {}
+        """What is added to the environment of a process that is started, by a word among its arguments: its
+        settings file, or a trader's name. Each is for the next such process alone."""
         self._orders = orders
         self._children: dict[int, ForkedProcess] = {}
         self._forked: asyncio.Queue[int] = asyncio.Queue()
@@ -74,7 +79,8 @@ class ForkServer:
         self, module: str, arguments: Sequence[str], *, environ: Mapping[str, str], stderr: int | None = None
     ) -> ForkedProcess:
         """Have a child run `main` of a module. `stderr` is a descriptor for it; without one it is a pipe."""
-        order = {"module": module, "arguments": list(arguments), "environ": dict(environ)}
+        armed = next((self.arming.pop(word) for word in arguments if word in self.arming), {})
+        order = {"module": module, "arguments": list(arguments), "environ": {**environ, **armed}}
         with ExitStack() as after:
             stdout, out = await _pipe(after)
             errors, err = (None, stderr) if stderr is not None else await _pipe(after)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.client.recorded import RecordedSwap, decode_recorded, encode_recorded, verify_grown
-from deploy.node.datadir import FileLock, write_atomically
+from deploy.node.datadir import FileLock, make_folder, write_atomically
 from deploy.node.failures import DataLocked, DataRefused, StorageFailed
 from lockstep.errors import Malformed
 from lockstep.types import PublicKey, SwapId
@@ -33,6 +33,7 @@ class Wallet:
         """Use `folder`, which is made when something is first written."""
         self.folder = folder
         """Where the files are."""
+        self._is_made = False
 
     def add(self, swap: RecordedSwap) -> RecordedSwap:
         """Record a swap, unless it is recorded already, and return what is there.
@@ -72,7 +73,10 @@ class Wallet:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Once is enough: what is synced then is the folder's own name.
+            if not self._is_made or not self.folder.exists():
+                make_folder(self.folder)
+                self._is_made = True
         except OSError as error:
             raise StorageFailed(
                 f"{self.folder} cannot be made: {error.strerror}; name a folder for the wallet"

@@ -85,7 +85,7 @@ class DataFolder:
     def __enter__(self) -> Self:
         """Make the folder if need be and lock it. Raises DataLocked or StorageFailed."""
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise StorageFailed(f"{self.path} cannot be made: {error}; give another data folder") from error
         self._lock = FileLock(self.path / "lock")
@@ -197,6 +197,23 @@ def create_atomically(path: Path, contents: bytes) -> None:
         raise
     except OSError as error:
         raise StorageFailed(f"{path} could not be written: {error}; mend the disk and restart") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that its owner alone can read, and its parents; it is on disk when this returns.
+
+    Without that a folder may vanish with everything in it, however often its files were synced. One that is
+    there is synced as well: who made it may have died before it was. Raises OSError.
+    """
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in made or (path,):
+        try:
+            sync_folder(each.parent)
+        except PermissionError:
+            # The parent of a folder that was there may be none of ours to open; its maker saw to it.
+            if made:
+                raise
 
 
 def sync_folder(path: Path) -> None:

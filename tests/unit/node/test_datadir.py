@@ -64,6 +64,18 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_is_made_is_durable_with_its_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("deploy.node.datadir.sync_folder", synced.append)
+    for _ in range(2):
+        with DataFolder(tmp_path / "parent" / "data"):
+            pass
+    # The second time it is there, but whoever made it may not have come to syncing it.
+    assert synced == [tmp_path / "parent", tmp_path, tmp_path / "parent"]
+
+
 def test_files_are_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "key"
     write_atomically(target, b"first")

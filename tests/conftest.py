@@ -6,6 +6,7 @@ green run under --all has run everything.
 """
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it puts into the background with Ctrl-C ignored, and every process that a test
+    # starts would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[SKIPS] = []
     if config.getoption("fail_on_skip"):
         config.pluginmanager.register(SkipRecorder(config.stash[SKIPS]), "skip-recorder")

@@ -48,17 +48,21 @@ class Failover(Generic[_Client]):
             raise self._silence[1]
         failure: LockstepError | None = None
         heard: int | None = None
-        for _ in self._clients:
+        first = self._current
+        for turn in range(len(self._clients)):
+            # Others ask meanwhile and may turn to another one, which is no reason to ask one twice.
+            place = (first + turn) % len(self._clients)
             try:
-                return await call(self.current)
+                return await call(self._clients[place])
             except LockstepError as error:
                 if not is_worth_asking_another(error):
                     raise
                 if failure is None or not failure.retryable:
                     failure = error
                 if heard is None and not _is_silence(error, is_waiting=is_waiting):
-                    heard = self._current
-            self._current = (self._current + 1) % len(self._clients)
+                    heard = place
+            if self._current == place:
+                self._current = (place + 1) % len(self._clients)
         # Who knows nothing is still a better start than who does not answer.
         self._current = self._current if heard is None else heard
         assert failure is not None, "there is somebody to ask"

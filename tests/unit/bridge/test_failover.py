@@ -1,5 +1,6 @@
 """Several services tried in order: who is asked next, and which error is told."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -61,6 +62,18 @@ async def test_one_that_came_back_is_asked_when_the_current_one_is_away() -> Non
 async def test_who_may_not_know_better_leaves_it_to_another(make: Callable[[], LockstepError]) -> None:
     failover, _ = services(make(), None)
     assert await failover.ask(Service.ask) == "b"
+
+
+async def test_two_who_ask_at_once_each_ask_everybody() -> None:
+    failover, (first, second) = services(UNKNOWN, None)
+
+    async def ask(service: Service) -> str:
+        # Both have asked the first one before either of them turns to the other.
+        await asyncio.sleep(0)
+        return await service.ask()
+
+    assert await asyncio.gather(failover.ask(ask), failover.ask(ask)) == ["b", "b"]
+    assert (first.asked, second.asked) == (2, 2)
 
 
 async def test_a_refusal_is_final() -> None:

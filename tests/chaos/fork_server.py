@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
+from tests.tools import shim
+
 PROGRAMS: Final = (
     "bridge.__main__",
     "bridge.settlement.__main__",
@@ -63,6 +65,8 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     os.environ.clear()
     os.environ.update(order.environ)
+    if shim.VARIABLES[0] in os.environ:
+        shim.arm(os.environ)
     sys.argv = [order.module, *order.arguments]
     importlib.import_module(order.module).main()
 

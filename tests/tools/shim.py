@@ -22,6 +22,9 @@ from typing import Final
 SOURCE: Final = Path(__file__).with_name("shim.c")
 COMPILER: Final = "gcc"
 
+VARIABLES: Final = ("SHIM_FOLDER", "SHIM_LOG", "SHIM_DATA", "SHIM_FAULT")
+"""What shim.c reads, in the order of `lockstep_shim_arm`."""
+
 FAULTS: Final = ("kill-before", "kill-after", "torn", "eio", "enospc")
 """What can happen at the n-th call."""
 
@@ -90,21 +93,15 @@ def environment(
 
     `log` gets a record of each call below `folder`, with the bytes written if `data`. `fault` is `MODE@N`.
     """
-    return {
-        "LD_PRELOAD": str(library()),
-        "SHIM_FOLDER": str(folder),
-        "SHIM_LOG": "" if log is None else str(log),
-        "SHIM_DATA": "1" if data else "",
-        "SHIM_FAULT": fault,
-    }
+    texts = (str(folder), "" if log is None else str(log), "1" if data else "", fault)
+    return {"LD_PRELOAD": str(library()), **dict(zip(VARIABLES, texts, strict=True))}
 
 
-def arm(folder: Path, *, log: Path | None = None, data: bool = False, fault: str = "") -> None:
-    """Watch this process from now on, which must have been started with the library; as `environment`."""
+def arm(environ: Mapping[str, str]) -> None:
+    """Watch this process from now on as the variables say; it was started with the library."""
     set_up = ctypes.CDLL(None).lockstep_shim_arm
     set_up.restype = None
-    texts = (str(folder), "" if log is None else str(log), "1" if data else "", fault)
-    set_up(*(ctypes.c_char_p(text.encode()) for text in texts))
+    set_up(*(ctypes.c_char_p(environ.get(name, "").encode()) for name in VARIABLES))
 
 
 def mark(log: Path, note: bytes) -> None:

@@ -37,6 +37,7 @@ main.add_lazy("faucet", "deploy.commands.transfer", "Create money for yourself, 
 main.add_lazy("block", "deploy.commands.block", "Look at the order, block by block.")
 main.add_lazy("log", "deploy.commands.log", "Look at the settlement log, and verify all of it.")
 main.add_lazy("audit", "deploy.audit.command", "Check the whole network from outside, once or for ever.")
+main.add_lazy("chaos", "deploy.chaos.command", "Kill, cut and starve a network under load, and judge it.")
 main.add_lazy("bench", "deploy.benchmark.command", "Measure how fast a network is here.")
 main.add_lazy(
     "completion", "deploy.commands.completion", "Print the script that makes a shell complete all this."

@@ -161,7 +161,7 @@ def create_network(folder: Path) -> Network:
         name: save_key(_key_file(folder, name), secrets.token_bytes(SEED_BYTES)).public_key
         for name in (*roles, *attesters, *FUNDS)
     }
-    ports = _free_ports(PROCESS_NAMES)
+    ports = free_ports(PROCESS_NAMES)
     for kind in PROCESSES:
         _settings_file(folder, kind.name).write_text(_settings_of(kind, ports), encoding="utf-8")
     (folder / NETWORK_FILE).write_text(_network_file_of(ports), encoding="utf-8")
@@ -276,7 +276,7 @@ def _addresses(ports: Mapping[str, int]) -> Mapping[str, str]:
     return {name: f"127.0.0.1:{port}" for name, port in ports.items()}
 
 
-def _free_ports(names: Sequence[str]) -> dict[str, int]:
+def free_ports(names: Sequence[str]) -> dict[str, int]:
     """Return a port for each name that is free now, all different."""
     chosen: dict[str, int] = {}
     candidates = iter(random.SystemRandom().sample(_PORTS, k=len(_PORTS)))

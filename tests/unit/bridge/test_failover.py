@@ -72,7 +72,7 @@ async def test_two_who_ask_at_once_each_ask_everybody() -> None:
         await asyncio.sleep(0)
         return await service.ask()
 
-    assert await asyncio.gather(failover.ask(ask), failover.ask(ask)) == ["b", "b"]
+    assert list(await asyncio.gather(failover.ask(ask), failover.ask(ask))) == ["b", "b"]
     assert (first.asked, second.asked) == (2, 2)
 
 

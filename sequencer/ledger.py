@@ -16,9 +16,10 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from deploy.node.database import Database, Statement, open_database
+from deploy.node.failures import DataRefused
 from lockstep.block import Block
 from lockstep.header import HEADER_BYTES
-from lockstep.order import Placement
+from lockstep.order import Placement, decode_namespace_leaves
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height, Namespace, Signature
 from lockstep.v1 import sequencer_pb2
@@ -67,17 +68,35 @@ _SCHEMA: Final = (
         value BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Checksums of the other columns (deploy.node.seals).
+    ALTER TABLE blocks ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE signatures ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE shares ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE placements ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE register ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    UPDATE blocks SET seal = seal(height, header, namespace_leaves);
+    UPDATE signatures SET seal = seal(height, signature);
+    UPDATE shares SET seal = seal(namespace, height, entries);
+    UPDATE placements SET seal = seal(second, height, places);
+    UPDATE register SET seal = seal(key, value);
+    """,
 )
 
 RegisterRow = tuple[bytes, bytes | None]
 """A key of the register's table, and the value to put under it; None to delete the key."""
 
-_INSERT_SIGNATURE: Final = "INSERT OR IGNORE INTO signatures (height, signature) VALUES (?, ?)"
+_INSERT_SIGNATURE: Final = (
+    "INSERT OR IGNORE INTO signatures (height, signature, seal) VALUES (?1, ?2, seal(?1, ?2))"
+)
 
 _PUT_REGISTER: Final = (
-    "INSERT INTO register (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+    "INSERT INTO register (key, value, seal) VALUES (?1, ?2, seal(?1, ?2))"
+    " ON CONFLICT (key) DO UPDATE SET value = excluded.value, seal = excluded.seal"
 )
 _DELETE_REGISTER: Final = "DELETE FROM register WHERE key = ?"
+
+_REPAIR: Final = "put back a copy of the data folder; deleted, this chain would be ordered a second time"
 
 _PLACE: Final = Struct(">IH")
 _PLACE_BYTES: Final = 32 + _PLACE.size
@@ -130,15 +149,16 @@ class Ledger:
         block, height = proposal.block, proposal.block.header.height
         statements: list[Statement] = [
             (
-                "INSERT INTO blocks (height, header, namespace_leaves) VALUES (?, ?, ?)",
+                "INSERT INTO blocks (height, header, namespace_leaves, seal)"
+                " VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
                 [(height, block.header_bytes, block.leaves_bytes)],
             ),
             (
-                "INSERT INTO shares (namespace, height, entries) VALUES (?, ?, ?)",
+                "INSERT INTO shares (namespace, height, entries, seal) VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
                 [(namespace, height, entries) for namespace, entries in shares.items()],
             ),
             (
-                "INSERT INTO placements (second, height, places) VALUES (?, ?, ?)",
+                "INSERT INTO placements (second, height, places, seal) VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))",
                 [(second, height, places) for second, places in _places_by_second(proposal).items()],
             ),
         ]
@@ -162,14 +182,20 @@ class Ledger:
         return Height(first or 1), Height(newest or 0)
 
     async def blocks(self, heights: range) -> list[StoredBlock]:
-        """Return the rows of some blocks in order, without their entries."""
+        """Return the rows of some blocks in order, without their entries. Raises DataRefused."""
         rows = await self._database.read(
             "SELECT blocks.height, header, namespace_leaves, signature FROM blocks"
             " LEFT JOIN signatures ON signatures.height = blocks.height"
-            " WHERE blocks.height >= ? AND blocks.height < ? ORDER BY blocks.height",
+            " WHERE blocks.height >= ? AND blocks.height < ?"
+            " AND sound(blocks.seal, blocks.height, header, namespace_leaves)"
+            " AND (signature IS NULL OR sound(signatures.seal, signatures.height, signature))"
+            " ORDER BY blocks.height",
             (heights.start, heights.stop),
         )
-        return [StoredBlock(*row) for row in rows]
+        stored = [StoredBlock(*row) for row in rows]
+        if [each.height for each in stored] != list(heights[: len(stored)]):
+            raise _damaged(f"blocks are missing from {heights.start} on")
+        return stored
 
     async def sealed(
         self, heights: range, namespaces: Sequence[Namespace], *, head: SealedBlock, bytes_max: int
@@ -183,6 +209,7 @@ class Ledger:
         shares: Mapping[Height, Mapping[Namespace, bytes]] = {}
         if namespaces and chosen:
             shares = await self.shares(range(chosen[0].height, chosen[-1].height + 1), namespaces)
+            _check_complete(chosen, namespaces, shares)
         return [_sealed(each, head, shares.get(each.height, {})) for each in chosen]
 
     async def _within(
@@ -209,13 +236,16 @@ class Ledger:
         """Return where a bundle stands; without its window (0) all of history is searched."""
         if valid_until_ms:
             rows = await self._database.read(
-                "SELECT height, places FROM placements WHERE second = ? AND instr(places, ?) > 0",
+                "SELECT height, places FROM placements"
+                " WHERE second = ? AND sound(seal, second, height, places) AND instr(places, ?) > 0",
                 (second_of(valid_until_ms), bundle_id),
             )
         else:
             async with self._searching:
                 rows = await self._database.read(
-                    "SELECT height, places FROM placements WHERE instr(places, ?) > 0", (bundle_id,)
+                    "SELECT height, places FROM placements WHERE sound(seal, second, height, places)"
+                    " AND instr(places, ?) > 0",
+                    (bundle_id,),
                 )
         for height, places in rows:
             for placement in _placements(height, places):
@@ -228,6 +258,7 @@ class Ledger:
         after = (second, 0)
         while rows := await self._database.read(
             "SELECT second, height, places FROM placements WHERE (second, height) > (?, ?)"
+            " AND sound(seal, second, height, places)"
             " ORDER BY second, height LIMIT 256",
             after,
         ):
@@ -242,7 +273,8 @@ class Ledger:
         """Return the shares of some namespaces, by height, of those blocks that have any."""
         rows = await self._database.read(
             "SELECT height, namespace, entries FROM shares"
-            " WHERE namespace IN (SELECT value FROM json_each(?)) AND height >= ? AND height < ?",
+            " WHERE namespace IN (SELECT value FROM json_each(?)) AND height >= ? AND height < ?"
+            " AND sound(seal, namespace, height, entries)",
             (json.dumps(namespaces), heights.start, heights.stop),
         )
         shares: dict[Height, dict[Namespace, bytes]] = {}
@@ -253,7 +285,9 @@ class Ledger:
     async def newest_share(self, namespace: Namespace) -> bytes | None:
         """Return a namespace's share of the newest block in which it has any."""
         row = await self._database.read_one(
-            "SELECT entries FROM shares WHERE namespace = ? ORDER BY height DESC LIMIT 1", (namespace,)
+            "SELECT entries FROM shares WHERE namespace = ? AND sound(seal, namespace, height, entries)"
+            " ORDER BY height DESC LIMIT 1",
+            (namespace,),
         )
         return None if row is None else bytes(row[0])
 
@@ -261,7 +295,7 @@ class Ledger:
         """Return the register's table."""
         table: list[tuple[bytes, bytes]] = []
         while page := await self._database.read(
-            "SELECT key, value FROM register WHERE key > ? ORDER BY key LIMIT ?",
+            "SELECT key, value FROM register WHERE key > ? AND sound(seal, key, value) ORDER BY key LIMIT ?",
             (table[-1][0] if table else b"", _PAGE_REGISTER_ROWS),
         ):
             table += [(key, value) for key, value in page]
@@ -271,7 +305,9 @@ class Ledger:
 @asynccontextmanager
 async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
     """Open or make the ledger at `path`; closed at the end of the block. Raises as `open_database`."""
-    async with open_database(path, schema=_SCHEMA, application_id=APPLICATION_ID, readers=4) as database:
+    async with open_database(
+        path, schema=_SCHEMA, application_id=APPLICATION_ID, readers=4, repair=_REPAIR
+    ) as database:
         yield Ledger(database)
 
 
@@ -286,6 +322,22 @@ def encode_shares(block: Block) -> dict[Namespace, bytes]:
 def entries_in(share: bytes) -> tuple[bytes, ...]:
     """Return the encoded entries of a namespace's share."""
     return tuple(sequencer_pb2.NamespaceEntries.FromString(share).entries)
+
+
+def _check_complete(
+    blocks: Sequence[StoredBlock],
+    namespaces: Sequence[Namespace],
+    shares: Mapping[Height, Mapping[Namespace, bytes]],
+) -> None:
+    """Check that every share is there that the blocks' leaves tell of. Raises DataRefused."""
+    for block in blocks:
+        named = {leaf.namespace for leaf in decode_namespace_leaves(block.leaves_bytes)}
+        if named.intersection(namespaces) != shares.get(block.height, {}).keys():
+            raise _damaged(f"entries of block {block.height} are missing")
+
+
+def _damaged(what: str) -> DataRefused:
+    return DataRefused(f"the ledger is damaged: {what}; {_REPAIR}")
 
 
 def _sealed(stored: StoredBlock, head: SealedBlock, shares: Mapping[Namespace, bytes]) -> SealedBlock:

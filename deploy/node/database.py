@@ -25,6 +25,7 @@ import aiosqlite
 from deploy.node.datadir import FileLock, sync_folder
 from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import DataRefused, StorageFailed
+from deploy.node.seals import UNSOUND, add_functions, find_unsound
 
 STATEMENTS: Final = FAILPOINTS.declare_write(
     "database.transaction.write", "a transaction's statements run next; torn: half of them did, uncommitted"
@@ -37,8 +38,15 @@ COMMIT_AFTER: Final = FAILPOINTS.declare("database.commit.after", "the transacti
 TRANSACTION: Final = "-- one transaction"
 """What stands where SQL would when `executemany` is given a whole transaction."""
 
+_LOOK_THROUGH: Final = "-- everything"
+"""What stands there to have everything read and compared with its seals."""
+
 READ_ROWS_MAX: Final = 100_000
 """Rows that one read may return; a query that finds more is a defect of its caller."""
+
+CHECKED_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of a database up to which all of it is checked at the start, which takes half a second at most; of a
+larger one each row is checked when it is read."""
 
 _WAL_BYTES_KEPT: Final = 64 * 1024 * 1024
 """To which the write-ahead log is cut back after a checkpoint."""
@@ -74,8 +82,14 @@ _DISK_TROUBLE: Final = frozenset(
 class _WritingConnection(sqlite3.Connection):
     """Runs a whole transaction in one call, in the thread that owns the connection."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        add_functions(self)
+
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
         """Run one statement for each row; under `TRANSACTION`, one transaction and what follows it."""
+        if sql is _LOOK_THROUGH:
+            return self.execute("SELECT ?", (find_unsound(self),))
         if sql is not TRANSACTION:
             return super().executemany(sql, parameters)
         statements, then = parameters
@@ -122,6 +136,10 @@ class _BoundedCursor(sqlite3.Cursor):
 class _ReadingConnection(sqlite3.Connection):
     """Reads through bounded cursors."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
+        add_functions(self)
+
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401
         """Run one statement."""
         return self.cursor(_BoundedCursor).execute(sql, parameters)
@@ -131,9 +149,10 @@ class Database:
     """An open database; see `open_database`."""
 
     def __init__(
-        self, path: Path, writer: aiosqlite.Connection, readers: Sequence[aiosqlite.Connection]
+        self, path: Path, writer: aiosqlite.Connection, readers: Sequence[aiosqlite.Connection], repair: str
     ) -> None:
         self._path = path
+        self._repair = repair
         self._writer = writer
         self._failure: str | None = None
         self._idle: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
@@ -163,12 +182,16 @@ class Database:
     async def read(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
         """Return all rows of a query over what was committed last, at most READ_ROWS_MAX.
 
-        Waits for a free reading connection; never for a write. Raises sqlite3.Error, or ValueError for too
-        many rows.
+        Waits for a free reading connection; never for a write. Raises DataRefused for what is not as it was
+        written, sqlite3.Error, or ValueError for too many rows.
         """
         reader = await self._idle.get()
         try:
             return [tuple(row) for row in await reader.execute_fetchall(sql, parameters)]
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise _damaged(self._path, error, self._repair) from error
+            raise
         finally:
             self._idle.put_nowait(reader)
 
@@ -197,12 +220,14 @@ async def open_database(
     synchronous: Synchronous = "FULL",
     readers: int = 2,
     checkpoint_pages: int = 1_000,
+    repair: str = "delete it to rebuild it, or restore a backup",
 ) -> AsyncIterator[Database]:
     """Open the database at `path`, making or migrating it, and close it at the end of the `async with` block.
 
     `schema` holds one SQL script per version, all tables STRICT; scripts once published never change.
     `application_id` is the owner's mark in the file. `readers` is the number of connections that `read`
-    shares. A checkpoint runs after every `checkpoint_pages` pages written.
+    shares. A checkpoint runs after every `checkpoint_pages` pages written. `repair` is what a person is told
+    to do if it is damaged.
 
     Raises DataLocked if another process has it, DataRefused if it is another program's, a newer version's or
     damaged, StorageFailed if it cannot be opened, sqlite3.Error if a script is wrong.
@@ -218,6 +243,7 @@ async def open_database(
                 )
                 version = await _check_owner(path, writer, schema, application_id)
                 await _set_up(writer, _writer_pragmas(synchronous, checkpoint_pages))
+                await _check_contents(path, writer, repair)
                 await _migrate(writer, schema, version, application_id)
                 # The names of the database and its log must outlive the power as the contents do.
                 sync_folder(path.parent)
@@ -226,9 +252,9 @@ async def open_database(
                     await _set_up(reader, _READER_PRAGMAS)
             except (sqlite3.Error, OSError) as error:
                 if is_disk_trouble(error):
-                    raise _refusal(path, error) from error
+                    raise _refusal(path, error, repair) from error
                 raise
-            yield Database(path, writer, pool)
+            yield Database(path, writer, pool, repair)
     finally:
         lock.close()
 
@@ -259,6 +285,19 @@ def is_disk_trouble(error: sqlite3.Error | OSError) -> bool:
         return True
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _DISK_TROUBLE
+
+
+def is_damage(error: sqlite3.Error | OSError) -> bool:
+    """Tell whether an error says that what is on disk is not what was written."""
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    # A value that does not fit its STRICT type, or a text that is none, was never written.
+    is_garbled = isinstance(error, sqlite3.OperationalError) and "Could not decode" in str(error)
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or UNSOUND in str(error) or is_garbled
+
+
+def _damaged(path: Path, what: object, repair: str) -> DataRefused:
+    reason = "a row is not what was written" if UNSOUND in str(what) else what
+    return DataRefused(f"{path} is damaged: {reason}; {repair}")
 
 
 def _writer_pragmas(synchronous: Synchronous, checkpoint_pages: int) -> tuple[tuple[str, str, object], ...]:
@@ -324,6 +363,18 @@ async def _check_owner(
     return version
 
 
+async def _check_contents(path: Path, writer: aiosqlite.Connection, repair: str) -> None:
+    """Read all of a database that is not large. Raises DataRefused if it is not as it was written."""
+    [[pages]] = await writer.execute_fetchall("PRAGMA page_count")
+    [[page_bytes]] = await writer.execute_fetchall("PRAGMA page_size")
+    if pages * page_bytes > CHECKED_BYTES_MAX:
+        return
+    found = await (await writer.executemany(_LOOK_THROUGH, ())).fetchone()
+    assert found is not None, "it answers with one row"
+    if found[0] is not None:
+        raise _damaged(path, found[0], repair)
+
+
 async def _migrate(
     writer: aiosqlite.Connection, schema: Sequence[str], version: int, application_id: int
 ) -> None:
@@ -349,8 +400,7 @@ async def _run_script(writer: aiosqlite.Connection, script: str) -> None:
         raise
 
 
-def _refusal(path: Path, error: sqlite3.Error | OSError) -> DataRefused | StorageFailed:
-    damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-    if damaged:
-        return DataRefused(f"{path} is damaged: {error}; delete it to rebuild it, or restore a backup")
+def _refusal(path: Path, error: sqlite3.Error | OSError, repair: str) -> DataRefused | StorageFailed:
+    if is_damage(error):
+        return _damaged(path, error, repair)
     return StorageFailed(f"{path} cannot be opened: {error}; mend the disk or give another data folder")

@@ -19,7 +19,7 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from deploy.node.failures import ProcessFailure
+from deploy.node.failures import DataRefused, ProcessFailure
 from deploy.node.rpc_errors import encode_error
 from lockstep.errors import (
     DeadlineTooLong,
@@ -154,6 +154,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
             raise
         except LockstepError as error:
             await _abort(context, error)
+        except DataRefused as damage:
+            # What was asked for was not written like this. All else may be whole: the process goes on.
+            structlog.get_logger().error("data_damaged", method=method, reason=str(damage))
+            await _abort(context, Internal())
         except ProcessFailure as failure:
             # The process is about to end and says why itself; for the caller the outcome is unknown.
             structlog.get_logger().warning("call_cut_off", method=method, reason=type(failure).__name__)

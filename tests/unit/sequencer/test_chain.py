@@ -9,6 +9,7 @@ import pytest
 
 from deploy.node.datadir import DurableCell
 from deploy.node.failures import DataRefused
+from deploy.node.seals import add_functions
 from lockstep.attesters import AttesterSet
 from lockstep.checkpoint import encode_checkpoint, sign_note
 from lockstep.genesis import RollupDefinition, encode_rollup_definition
@@ -162,7 +163,10 @@ async def test_without_stored_rows_everything_is_replayed_and_damage_is_refused(
         assert restore(GENESIS, await ledger.register_rows()).root == live.register.root
     for value, reason in ((meta[:-1], "damaged"), (meta[:41] + bytes(32) + meta[73:], "another block 6")):
         with sqlite3.connect(path) as database:
-            database.execute("UPDATE register SET value = ? WHERE key = x'6d'", (value,))
+            add_functions(database)
+            database.execute(
+                "UPDATE register SET value = ?1, seal = seal(key, ?1) WHERE key = x'6d'", (value,)
+            )
         database.close()
         async with open_ledger(path) as ledger:
             with pytest.raises(DataRefused, match=reason):

@@ -70,9 +70,9 @@ class Submissions:
                 self._changed.clear()
                 if self._settled:
                     yield await self._response()
-                elif stop.done() and not self._in_flight:
+                elif stop.done() and self._in_flight <= 0:
                     raise ShuttingDown
-                elif reading.done() and not self._in_flight:
+                elif reading.done() and self._in_flight <= 0:
                     reading.result()
                     return
                 else:
@@ -99,7 +99,7 @@ class Submissions:
                     started_ns = self._stages.now_ns()
                     self._accept_all(numbers[:free], bundles[:free], self)
                     self._stages.add("verify", started_ns)
-                    # After a defect they are not: nobody would wait for them but the end of the stream.
+                    # Not after a defect, which ends the stream: how many of them are under way is not known.
                     self._in_flight += len(bundles[:free])
                     numbers, bundles = numbers[free:], bundles[free:]
                 else:

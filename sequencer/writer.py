@@ -170,6 +170,7 @@ class Writer:
     def refuse(self, refusal: ReadOnly | NotReady | ShuttingDown) -> None:
         """Order nothing from now on; a block that the engine has is finished."""
         self._refusal = refusal
+        self._waiting_since_ns = None
         for bundle in self._waiting.clear():
             self._answers.give(bundle.bundle_id, refusal)
 

@@ -204,3 +204,23 @@ async def test_a_defect_ends_the_stream_although_the_client_stays() -> None:
     with pytest.raises(AssertionError, match="a defect"):
         async with asyncio.timeout(10):
             await anext(rig.responses)
+
+
+async def test_a_defect_behind_what_was_accepted_ends_the_stream_too() -> None:
+    rig = Rig()
+    accept_all = rig.accept_all
+
+    def accept_some(numbers: Sequence[int], bundles: Sequence[Bundle], asker: Asker) -> None:
+        accept_all(numbers[:2], bundles[:2], asker)
+        raise AssertionError("a defect")
+
+    rig.accept_all = accept_some  # type: ignore[method-assign]
+    rig.responses = Submissions(rig.accept_all, rig.header).answer(rig.read(), rig.stopping)
+    rig.send(1, 2, 3)
+    first = asyncio.ensure_future(rig.next())
+    await rig.has(2)
+    rig.place(1, 7)
+    rig.place(2, 7)
+    assert await first == ({1: 7, 2: 7}, [b"header 7"])
+    with pytest.raises(AssertionError, match="a defect"):
+        await rig.next()

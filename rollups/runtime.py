@@ -25,6 +25,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lockstep import limits
 from lockstep.block import VerifiedBlock
 from lockstep.commitment import Commitment, EscrowRecord, StateKey, decode_escrow_record
@@ -45,7 +47,7 @@ from lockstep.register import (
 )
 from lockstep.register import apply_block as apply_to_register
 from lockstep.transactions import Method, RollupTransaction, decode_call, decode_transaction, is_signed
-from lockstep.types import Namespace, PublicKey, RollupId, SwapId, TransactionId
+from lockstep.types import ChainId, Namespace, PublicKey, RollupId, SwapId, TransactionId
 from rollups.modules.bank import Bank
 from rollups.modules.escrow import Escrow
 from rollups.modules.module import Context, Failed, Handler, Module
@@ -60,8 +62,7 @@ NOBODY: Final = PublicKey(bytes(32))
 """Stands as the signer of bytes that could not be decoded, or that nobody signed."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnEntry:
+class OwnEntry(msgspec.Struct, frozen=True):
     """A transaction of the rollup's namespace, looked at before the state is known."""
 
     index: int
@@ -238,14 +239,14 @@ def _execute(
     handlers: dict[int, Handler] = {
         method: handler for module in modules for method, handler in module.handlers.items()
     }
-    receipts: list[Receipt] = []
+    chain, receipts = rollup.register.registry.chain_id, list[Receipt]()
     for own in entries:
         transaction = own.transaction
         if transaction is None:
             code, method = ReceiptCode.MALFORMED, 0
         else:
             method = transaction.method
-            code = _envelope_fault(rollup, time_ms, transaction, is_signed=own.is_signed)
+            code = _envelope_fault(chain, rollup.rollup, time_ms, own, transaction)
             if code is ReceiptCode.OK:
                 context = Context(rollup.rollup, rollup.register, time_ms, transaction.signer)
                 code = _act(state, handlers, context, transaction)
@@ -259,18 +260,18 @@ def _execute(
 
 
 def _envelope_fault(
-    rollup: RollupState, time_ms: int, transaction: RollupTransaction, *, is_signed: bool
+    chain: ChainId, rollup: RollupId, time_ms: int, own: OwnEntry, transaction: RollupTransaction
 ) -> ReceiptCode:
     """Return the first fault of an envelope that does not depend on the state; OK if it has none."""
-    if transaction.chain != rollup.register.tip.chain:
+    if transaction.chain != chain:
         return ReceiptCode.WRONG_CHAIN
-    if transaction.rollup != rollup.rollup:
+    if transaction.rollup != rollup:
         return ReceiptCode.WRONG_ROLLUP
     if time_ms >= transaction.valid_until_ms:
         return ReceiptCode.EXPIRED
     if transaction.valid_until_ms > time_ms + limits.VALIDITY_WINDOW_MS_MAX:
         return ReceiptCode.TOO_FAR_AHEAD
-    return ReceiptCode.OK if is_signed else ReceiptCode.BAD_SIGNATURE
+    return ReceiptCode.OK if own.is_signed else ReceiptCode.BAD_SIGNATURE
 
 
 def _act(
@@ -288,7 +289,7 @@ def _act(
             return failed.code
         code = failed.code
     else:
-        state.absorb(attempt.changes)
+        state.put_all(attempt.puts)
     state.see(second, transaction.id)
     return code
 

@@ -103,7 +103,7 @@ class Overlay:
         """Remember an id until its second is over."""
         self._seen.setdefault(second, {})[transaction_id] = None
         key = seen_key(second)
-        self.put(key, seen_hash(self.get(key), transaction_id))
+        self._values[key] = seen_hash(self.get(key), transaction_id)
 
     def forget(self, second: int) -> None:
         """Forget the ids of a second that is over."""
@@ -120,11 +120,21 @@ class Overlay:
             self._seen.pop(second, None)
             self._forgotten.add(second)
 
+    def put_all(self, values: Mapping[bytes, bytes | None]) -> None:
+        """Set the values under many keys; None removes."""
+        self._values.update(values)
+
+    @property
+    def puts(self) -> Mapping[bytes, bytes | None]:
+        """Every value that was put by key, also one that is what it was below."""
+        return self._values
+
     @property
     def changes(self) -> Changes:
         """What was changed: only keys whose value is another than in the view below."""
+        below = self._base.get
         return Changes(
-            values={key: value for key, value in self._values.items() if value != self._base.get(key)},
+            values={key: value for key, value in self._values.items() if value != below(key)},
             seen={second: tuple(ids) for second, ids in self._seen.items() if ids},
             forgotten=tuple(sorted(self._forgotten)),
         )

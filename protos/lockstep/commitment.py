@@ -6,6 +6,7 @@ decide what stands under these keys. Invariant: keys of different things have di
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from lockstep import limits
@@ -117,7 +118,13 @@ def commitment_hash(commitment: Commitment) -> bytes:
 
 def balance_key(asset: bytes, account: PublicKey) -> bytes:
     """Return the key of an account's balance: u128 base units, absent when zero."""
-    return u8(StateKey.BALANCE) + var8(asset) + account
+    return _balance_prefix(asset) + account
+
+
+@lru_cache(maxsize=1_024)
+def _balance_prefix(asset: bytes) -> bytes:
+    """Return what precedes the account: the same for all who have the asset."""
+    return u8(StateKey.BALANCE) + var8(asset)
 
 
 def escrow_key(swap_id: SwapId, leg: int) -> bytes:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from lockstep.errors import Malformed
 
@@ -76,6 +76,25 @@ def encode_strictly(
     return encoded
 
 
+class Layout:
+    """Consecutive fields of fixed width, which are read in one go.
+
+    Each has a name and a code of the `struct` module; numbers are big-endian, as everywhere.
+    """
+
+    __slots__ = ("bytes_count", "read", "widths")
+
+    def __init__(self, **codes: str) -> None:
+        """Lay out fields in the order in which they are given, as in `Layout(height="Q", subject="32s")`."""
+        layout = struct.Struct(">" + "".join(codes.values()))
+        self.read: Final[Callable[[bytes, int], tuple[Any, ...]]] = layout.unpack_from
+        """Returns the fields that stand in some bytes at an offset."""
+        self.bytes_count: Final = layout.size
+        """Bytes of all of them."""
+        self.widths: Final = {name: struct.calcsize(">" + code) for name, code in codes.items()}
+        """Bytes of each, by name."""
+
+
 @cache
 def numbers_of(kind: type[IntEnum]) -> frozenset[int]:
     """Return the numbers that an enumeration knows: whatever else is read is refused."""
@@ -108,7 +127,7 @@ class Reader:
 
     def u8(self, field: str) -> int:
         """Return the next byte as a number."""
-        return int.from_bytes(self.take(1, field), "big")
+        return self.take(1, field)[0]
 
     def u16(self, field: str) -> int:
         """Return the next two bytes as a number."""
@@ -137,6 +156,16 @@ class Reader:
     def var32(self, field: str, *, bytes_min: int = 0, bytes_max: int = 2**32 - 1) -> bytes:
         """Return bytes behind a four-byte length of `bytes_min..bytes_max`."""
         return self._variable(self.u32(field), field, bytes_min, bytes_max)
+
+    def fields(self, layout: Layout) -> tuple[Any, ...]:
+        """Return the next fields, which are laid out as `layout` says."""
+        start = self._offset
+        end = start + layout.bytes_count
+        if end > len(self._bytes):
+            for field, count in layout.widths.items():
+                self.take(count, field)
+        self._offset = end
+        return layout.read(self._bytes, start)
 
     def rest(self) -> bytes:
         """Return everything that is left."""

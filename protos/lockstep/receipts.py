@@ -7,10 +7,13 @@ published, keep their number and meaning.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lockstep import limits
-from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64, u128, var8
+from lockstep.encoding import Layout, Reader, numbers_of, u8, u16, u128, var8
 from lockstep.merkle import leaf_hash
 from lockstep.types import PublicKey, SwapId, TransactionId
 
@@ -104,8 +107,7 @@ class PremiumOutcome(IntEnum):
     """To the recipients that the terms name."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionReceipt:
+class TransactionReceipt(msgspec.Struct, frozen=True):
     """What became of one transaction."""
 
     height: int
@@ -167,6 +169,12 @@ Receipt: TypeAlias = TransactionReceipt | SettledReceipt | UnbackedReceipt
 
 _UNBACKED_CODE: Final = 1
 
+_PLACE: Final = Struct(">BBQI")
+"""`u8 version | u8 kind | u64 height | u32 index`, with which a receipt begins."""
+
+_ABOUT: Final = Layout(kind="B", height="Q", index="I", subject="32s", code="H")
+"""What every receipt says after its version."""
+
 
 def encode_receipt(receipt: Receipt) -> bytes:
     """Return a receipt's bytes."""
@@ -191,9 +199,7 @@ def decode_receipt(encoded: bytes) -> Receipt:
     """Parse a receipt. Raises `Malformed`."""
     reader = Reader(encoded, "receipt")
     reader.version(RECEIPT_VERSION)
-    kind = reader.u8("kind")
-    height, index = reader.u64("height"), reader.u32("index")
-    subject, code = reader.take(32, "subject"), reader.u16("code")
+    kind, height, index, subject, code = reader.fields(_ABOUT)
     receipt: Receipt
     match kind:
         case ReceiptKind.TRANSACTION:
@@ -221,8 +227,8 @@ def receipt_leaf_hash(encoded: bytes) -> bytes:
 
 
 def _head(kind: ReceiptKind, receipt: Receipt, code: int) -> bytes:
-    place = u64(receipt.height) + u32(receipt.index)
-    return u8(RECEIPT_VERSION) + u8(kind) + place + receipt.subject + u16(code)
+    place = _PLACE.pack(RECEIPT_VERSION, kind, receipt.height, receipt.index)
+    return place + receipt.subject + u16(code)
 
 
 def _settled(reader: Reader, height: int, index: int, subject: SwapId, code: int) -> SettledReceipt:

@@ -5,12 +5,14 @@ covers everything but the signature, so that no second id can be made of the sam
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, TypeAlias
 
+import msgspec
+
 from lockstep import limits
-from lockstep.encoding import Reader, encode_strictly, u8, u16, u64, u128, var8
+from lockstep.encoding import Layout, Reader, encode_strictly, u8, u16, u64, u128, var8
 from lockstep.errors import Malformed
 from lockstep.hashing import ROLLUP_TRANSACTION, SIGN_TRANSACTION, tagged_hash
 from lockstep.order import is_rollup_id
@@ -34,8 +36,7 @@ class Method(IntEnum):
     """`escrow.lock`: puts a swap leg's amount and premium into escrow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(msgspec.Struct, frozen=True):
     """`bank.transfer`."""
 
     asset: bytes
@@ -48,8 +49,7 @@ class Transfer:
     """At most 64 bytes that mean nothing to the runtime."""
 
 
-@dataclass(frozen=True, slots=True)
-class Faucet:
+class Faucet(msgspec.Struct, frozen=True):
     """`bank.faucet`."""
 
     asset: bytes
@@ -58,8 +58,7 @@ class Faucet:
     """Base units, u128."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """`escrow.lock`."""
 
     swap_id: SwapId
@@ -73,6 +72,12 @@ Call: TypeAlias = Transfer | Faucet | Lock
 _Body: TypeAlias = tuple[ChainId, RollupId, PublicKey, int, bytes, int, bytes]
 """The fields of a body in their order, from the chain to the arguments."""
 
+_INTENT: Final = Layout(signer="32s", valid_until_ms="Q", salt=f"{SALT_BYTES}s", method="H")
+"""What stands between a body's rollup and its arguments."""
+
+_TO: Final = Layout(recipient="32s", amount="16s")
+"""What follows a transfer's asset: the amount is a u128."""
+
 _METHOD_OF: Final[Mapping[type[Call], Method]] = {
     Transfer: Method.BANK_TRANSFER,
     Faucet: Method.BANK_FAUCET,
@@ -80,8 +85,7 @@ _METHOD_OF: Final[Mapping[type[Call], Method]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RollupTransaction:
+class RollupTransaction(msgspec.Struct, frozen=True):
     """A transaction, taken apart but for the arguments of its method. Its signature is not verified."""
 
     id: TransactionId
@@ -147,18 +151,18 @@ def _read_body(body: bytes) -> _Body:
     reader = Reader(body, "transaction")
     reader.version(TRANSACTION_VERSION)
     chain = ChainId(reader.take(32, "chain"))
-    rollup = reader.var8("rollup", bytes_min=1, bytes_max=limits.NAMESPACE_BYTES_MAX).decode("latin-1")
-    if not is_rollup_id(rollup):
+    rollup = _rollup_id(reader.var8("rollup", bytes_min=1, bytes_max=limits.NAMESPACE_BYTES_MAX))
+    if rollup is None:
         raise reader.malformed("rollup", "does not match [a-z0-9-]{1,32}")
-    return (
-        chain,
-        RollupId(rollup),
-        PublicKey(reader.take(32, "signer")),
-        reader.u64("valid_until_ms"),
-        reader.take(SALT_BYTES, "salt"),
-        reader.u16("method"),
-        reader.rest(),
-    )
+    signer, valid_until_ms, salt, method = reader.fields(_INTENT)
+    return chain, rollup, PublicKey(signer), valid_until_ms, salt, method, reader.rest()
+
+
+@lru_cache(maxsize=limits.BLOCK_NAMESPACES_MAX)
+def _rollup_id(name: bytes) -> RollupId | None:
+    """Return the id that some bytes are; None if they are none. The same few come again and again."""
+    decoded = name.decode("latin-1")
+    return RollupId(decoded) if is_rollup_id(decoded) else None
 
 
 def _bytes_of(stated: _Body) -> bytes:
@@ -194,12 +198,10 @@ def decode_call(method: Method, arguments: bytes) -> Call:
     call: Call
     match method:
         case Method.BANK_TRANSFER:
-            call = Transfer(
-                asset=reader.var8("asset", bytes_min=1, bytes_max=limits.ASSET_BYTES_MAX),
-                recipient=PublicKey(reader.take(32, "recipient")),
-                amount=reader.u128("amount"),
-                memo=reader.var8("memo", bytes_max=limits.MEMO_BYTES_MAX),
-            )
+            asset = reader.var8("asset", bytes_min=1, bytes_max=limits.ASSET_BYTES_MAX)
+            recipient, amount = reader.fields(_TO)
+            memo = reader.var8("memo", bytes_max=limits.MEMO_BYTES_MAX)
+            call = Transfer(asset, PublicKey(recipient), int.from_bytes(amount, "big"), memo)
         case Method.BANK_FAUCET:
             asset = reader.var8("asset", bytes_min=1, bytes_max=limits.ASSET_BYTES_MAX)
             call = Faucet(asset, reader.u128("amount"))

@@ -58,9 +58,11 @@ class Bank:
         """
         assert isinstance(call, Transfer), "the runtime decodes calls by their method"
         self._asset(call.asset, call.amount)
-        if balance_of(state, call.asset, context.signer) < call.amount:
+        from_key = balance_key(call.asset, context.signer)
+        left = amount_at(state, from_key) - call.amount
+        if left < 0:
             raise Failed(ReceiptCode.INSUFFICIENT_FUNDS)
-        debit(state, call.asset, context.signer, call.amount)
+        put_amount(state, from_key, left)
         credit(state, call.asset, call.recipient, call.amount)
         return ReceiptCode.OK
 
@@ -100,11 +102,13 @@ def balance_of(state: View, asset: bytes, account: PublicKey) -> int:
 
 def credit(state: Overlay, asset: bytes, account: PublicKey, amount: int) -> None:
     """Add base units that are part of the supply already; checks nothing, because it cannot overflow."""
-    put_amount(state, balance_key(asset, account), balance_of(state, asset, account) + amount)
+    key = balance_key(asset, account)
+    put_amount(state, key, amount_at(state, key) + amount)
 
 
 def debit(state: Overlay, asset: bytes, account: PublicKey, amount: int) -> None:
     """Take base units that the caller knows to be there."""
-    left = balance_of(state, asset, account) - amount
+    key = balance_key(asset, account)
+    left = amount_at(state, key) - amount
     assert left >= 0, "a debit was not checked against the balance"
-    put_amount(state, balance_key(asset, account), left)
+    put_amount(state, key, left)

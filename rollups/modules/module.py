@@ -9,8 +9,9 @@ the register and the block: no clock, no randomness, no order but that of the by
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from lockstep.receipts import Receipt, ReceiptCode
 from lockstep.register import Register, SwapRecord
@@ -33,8 +34,7 @@ class Failed(Exception):  # not an error of the program: how a call says that it
         """Whether the same transaction is a duplicate from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a call is judged by besides the state."""
 
     rollup: RollupId

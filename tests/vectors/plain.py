@@ -10,6 +10,8 @@ from dataclasses import fields
 from enum import IntEnum
 from typing import Any, Final
 
+import msgspec
+
 WIDE_NAMES: Final = frozenset(
     (
         "amount",
@@ -50,6 +52,8 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any record becomes plain JSON
         items = value.items()
     elif hasattr(value, "__dataclass_fields__"):
         items = {each.name: getattr(value, each.name) for each in fields(value)}.items()
+    elif isinstance(value, msgspec.Struct):
+        items = msgspec.structs.asdict(value).items()
     else:
         return value
     return {

@@ -1,7 +1,6 @@
 """Transactions of rollups: signed over their very bytes, named by all of them but the signature."""
 
 import json
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from lockstep import limits
 from lockstep.errors import Malformed

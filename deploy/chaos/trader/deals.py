@@ -44,7 +44,7 @@ _POLICIES: Final = (RevealPolicy.BY_TRADER, RevealPolicy.BY_TRADER, *RevealPolic
 """Who reveals an honest swap: the trader itself somewhat more often."""
 
 _THREE_LEGS_SHARE: Final = 0.2
-_LOCK_WITHIN_MS: Final = (3_000, 5_000)
+_LOCK_WITHIN_MS: Final = (4_000, 7_000)
 _REVEAL_WITHIN_MS: Final = (5_000, 12_000)
 _REVEAL_WITHIN_MS_LEAST: Final = 5_000
 _UNITS_MAX: Final = 20

@@ -319,7 +319,7 @@ def _is_early(ended: Ended) -> bool:
 
 async def _resume(trader: Trader, words: tuple[str, ...]) -> Ended:
     swap = trader.newest()
-    if swap is None:
-        # Nothing was recorded, and so nothing was sent.
+    if swap is None or words[0] == "cancel":
+        # Nothing was recorded, and so nothing was sent; or perhaps not, and then resuming would reveal.
         return await trader.type(*words)
     return await trader.type("resume", swap.swap_id.hex())

@@ -71,7 +71,12 @@ def cases(sizes: Sequence[int]) -> tuple[Case, ...]:
     )
 
 
-async def run_case(arena: Arena, case: Case, seed: str) -> Result:
+def command_for(case: Case, seed: int) -> str:
+    """Return what is typed to run a case alone."""
+    return f"python -m tests.chaos.matrix --case {case} --seed {seed}"
+
+
+async def run_case(arena: Arena, case: Case, seed: int) -> Result:
     """Run a case and check everything. The seed gives the order in which the dead come back."""
     chance = random.Random(f"{seed}/{case}")
     order = tuple(chance.sample(case.victims, len(case.victims)))
@@ -145,8 +150,8 @@ class Tally:
     """How often each was killed in those."""
     heal_ms: list[int] = field(default_factory=list)
     """Of each."""
-    failed: list[tuple[Case, str]] = field(default_factory=list)
-    """The others, with the seed of each."""
+    failed: list[tuple[Case, int]] = field(default_factory=list)
+    """The others, each with the seed that it was run with."""
     audits: int = 0
     """Networks in which the auditor found nothing."""
     is_violated: bool = False
@@ -172,7 +177,7 @@ class Tally:
             )
         yield f"{self.audits} networks audited without a finding{', one WITH' if self.is_violated else ''}"
         for case, seed in self.failed:
-            yield f"FAILED {case}; to repeat it: python -m tests.chaos.matrix --case {case} --seed {seed}"
+            yield f"FAILED {case}; to repeat it: {command_for(case, seed)}"
 
 
 async def campaign(chosen: Sequence[Case], *, seed: int, for_s: float | None, folder: Path) -> Tally:
@@ -199,9 +204,9 @@ async def _try(arenas: Arenas, case: Case, seed: int, tally: Tally, number: int)
     started_s = time.monotonic()
     try:
         async with arenas.case() as arena:
-            result = await run_case(arena, case, str(seed))
+            result = await run_case(arena, case, seed)
     except Exception as failure:  # noqa: BLE001  # whatever it is, it is a finding, and the next case follows
-        tally.failed.append((case, str(seed)))
+        tally.failed.append((case, seed))
         click.echo(f"{number:4} {case} seed {seed} FAILED: {type(failure).__name__}: {failure}")
         click.echo("\n".join(getattr(failure, "__notes__", ())))
         return

@@ -207,7 +207,7 @@ async def _try(arenas: Arenas, case: Case, seed: int, tally: Tally, number: int)
             result = await run_case(arena, case, seed)
     except Exception as failure:  # noqa: BLE001  # whatever it is, it is a finding, and the next case follows
         tally.failed.append((case, seed))
-        click.echo(f"{number:4} {case} seed {seed} FAILED: {type(failure).__name__}: {failure}")
+        click.echo(f"{number:4} {case} seed {seed} FAILED: {'; '.join(_reasons(failure))}")
         click.echo("\n".join(getattr(failure, "__notes__", ())))
         return
     tally.passed += 1
@@ -218,6 +218,15 @@ async def _try(arenas: Arenas, case: Case, seed: int, tally: Tally, number: int)
     click.echo(f"{number:4} {case} ok in {took_ms} ms; back: {back}; healed in {result.heal_ms} ms")
 
 
+def _reasons(failure: BaseException) -> Iterator[str]:
+    """Return what went wrong, without the groups of tasks in which it did."""
+    if isinstance(failure, BaseExceptionGroup):
+        for each in failure.exceptions:
+            yield from _reasons(each)
+    else:
+        yield f"{type(failure).__name__}: {failure}"
+
+
 async def _audit(arenas: Arenas, tally: Tally) -> None:
     """Have the network judged as a whole, and begin a new one."""
     try:
@@ -225,7 +234,7 @@ async def _audit(arenas: Arenas, tally: Tally) -> None:
             tally.audits += 1
     except Exception as failure:  # noqa: BLE001  # see `_try`
         tally.is_violated = True
-        click.echo(f"the auditor: {type(failure).__name__}: {failure}")
+        click.echo(f"the auditor: {'; '.join(_reasons(failure))}")
     finally:
         await arenas.close()
 

@@ -11,6 +11,7 @@ same.
         error         OSError EIO, as from a broken disk
         enospc        OSError ENOSPC, as from a full disk
         delay(ms)     the calling thread sleeps, as in a slow system call
+        linger(ms)    the calling thread sleeps, then SIGKILL: what is told meanwhile is told too soon
         stop          SIGSTOP to this process: it stands still there until somebody's SIGCONT or SIGKILL
         @n            only on the n-th hit of that name, counted from 1; without it on each hit
     LOCKSTEP_FAILPOINTS_COUNT  a file to which every hit appends a line `name`, so that a counting run lists
@@ -40,7 +41,7 @@ _Contents = TypeVar("_Contents", bound=Sequence[Any])
 
 _NAME: Final = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _TERM: Final = re.compile(
-    r"(?P<mode>kill|torn|stop|error|enospc|delay\((?P<ms>\d{1,6})\))(@(?P<hit>[1-9]\d{0,8}))?"
+    r"(?P<mode>kill|torn|stop|error|enospc|(delay|linger)\((?P<ms>\d{1,6})\))(@(?P<hit>[1-9]\d{0,8}))?"
 )
 
 
@@ -49,10 +50,10 @@ class Term:
     """What the environment asks of one point."""
 
     mode: str
-    """`kill`, `torn`, `stop`, `error`, `enospc` or `delay`."""
+    """`kill`, `torn`, `stop`, `error`, `enospc`, `delay` or `linger`."""
 
     delay_ms: int
-    """How long `delay` sleeps; 0 for the other modes."""
+    """How long `delay` and `linger` sleep; 0 for the other modes."""
 
     hit: int | None
     """The only hit on which it acts, counted from 1; None for every hit."""
@@ -154,8 +155,8 @@ class Failpoints:
             )
         if matched is None:
             raise SettingsInvalid(
-                f"{FAILPOINTS_VARIABLE}: {mode!r} is not a mode for {name}; write kill, stop, error, enospc "
-                "or delay(ms), or torn where something is written, each with @n for the n-th hit alone"
+                f"{FAILPOINTS_VARIABLE}: {mode!r} is not a mode for {name}; write kill, stop, error, enospc, "
+                "delay(ms) or linger(ms), or torn where something is written, each with @n for the n-th hit"
             )
         if matched["mode"] == "torn" and name not in self._writes:
             raise SettingsInvalid(
@@ -177,8 +178,14 @@ def _act(name: str, term: Term) -> None:
         "error": lambda: _fail(errno.EIO, name),
         "enospc": lambda: _fail(errno.ENOSPC, name),
         "delay": lambda: time.sleep(term.delay_ms / 1_000),
+        "linger": lambda: _linger(term.delay_ms),
     }
     actions[term.mode]()
+
+
+def _linger(delay_ms: int) -> None:
+    time.sleep(delay_ms / 1_000)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _fail(number: int, name: str) -> None:

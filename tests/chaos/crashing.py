@@ -38,6 +38,9 @@ CALL: Final = "call"
 """What stands for a point's name where the n-th durable system call is meant."""
 
 DELAY: Final = "delay(200)"
+LINGER: Final = "linger(200)"
+"""Time enough for an answer that does not wait for the disk to be given before the process dies."""
+
 STORAGE_FAILED: Final = 4
 TRADER_FAILED: Final = 1
 """Exit codes of a process whose disk fails: a service's, and a trader's command's."""
@@ -75,7 +78,7 @@ class Fault:
     @property
     def endings(self) -> frozenset[int | None]:
         """Exit codes that the process may end with; None: it may go on."""
-        if "kill" in self.mode or self.mode == "torn":
+        if "kill" in self.mode or self.mode in ("torn", LINGER):
             return frozenset({-signal.SIGKILL})
         if self.mode == DELAY:
             return frozenset({None})
@@ -108,7 +111,7 @@ class Counted:
 def modes_of(point: str) -> tuple[str, ...]:
     """Return what can happen at a failpoint."""
     torn = ("torn",) if point in FAILPOINTS.writes() else ()
-    failing = ("error", "enospc") if point.startswith(_STORAGE) else ()
+    failing = ("error", "enospc", LINGER) if point.startswith(_STORAGE) else ()
     return ("kill", *torn, *failing, DELAY)
 
 

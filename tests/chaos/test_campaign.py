@@ -111,8 +111,8 @@ async def test_a_fault_is_typed_as_it_is_shown() -> None:
 
 
 async def test_what_can_happen_where() -> None:
-    assert modes_of("cell.store.before") == ("kill", "torn", "error", "enospc", "delay(200)")
-    assert modes_of("file.replace.after") == ("kill", "error", "enospc", "delay(200)")
+    assert modes_of("cell.store.before") == ("kill", "torn", "error", "enospc", "linger(200)", "delay(200)")
+    assert modes_of("file.replace.after") == ("kill", "error", "enospc", "linger(200)", "delay(200)")
     assert modes_of("bridge.reveal.sent") == ("kill", "delay(200)")
 
 

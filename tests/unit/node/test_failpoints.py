@@ -193,6 +193,26 @@ FAILPOINTS.activate(os.environ)
     assert DurableCell(tmp_path / "it").load() == b"old"
 
 
+def test_it_lingers_before_it_is_killed(tmp_path: Path) -> None:
+    script = """
+import os, threading
+from deploy.node.failpoints import FAILPOINTS
+FAILPOINTS.declare("ledger.commit", "here")
+FAILPOINTS.activate(os.environ)
+thread = threading.Thread(target=FAILPOINTS.reach, args=("ledger.commit",))
+thread.start()
+print("told meanwhile", flush=True)
+thread.join()
+print("never")
+"""
+    environ = {"PYTHONPATH": ":".join(sys.path), FAILPOINTS_VARIABLE: "ledger.commit=linger(300)"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout.splitlines()[-1] == "told meanwhile"
+
+
 def test_a_torn_transaction_is_none(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os

@@ -101,7 +101,7 @@ async def bring_to(arena: Arena, moment: Moment) -> Swapping:
     swap = traders[TAKER].open_swap()
     await arena.swap_is(swap, _has_first_leg, "half given")
     words = ("accept", swap_id, *GIVE_AND_GET[COUNTERPARTY], "--wait")
-    maker = await traders[MAKER].start(*words, failpoints=f"{LOCK_RECORDED}=stop")
+    maker = await traders[MAKER].start(*words, failpoints=f"{LOCK_RECORDED}=stop@1")
     await maker.stopped()
     swapping = Swapping(swap, traders, {TAKER: taker, MAKER: maker})
     for name in moment.paused:
@@ -120,7 +120,7 @@ async def _propose(taker: Trader, moment: Moment) -> Typed:
         # He has said all that he wanted to, until he cancels.
         return await taker.start(*words)
     held = moment.is_before_reveal or moment.paused_at_reveal
-    return await taker.start(*words, "--wait", failpoints=f"{REVEAL_VERIFIED}=stop" if held else "")
+    return await taker.start(*words, "--wait", failpoints=f"{REVEAL_VERIFIED}=stop@1" if held else "")
 
 
 async def _say_last_word(arena: Arena, swapping: Swapping, moment: Moment) -> None:

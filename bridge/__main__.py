@@ -26,6 +26,7 @@ from deploy.node.command import run_service
 from deploy.node.database import open_database
 from deploy.node.datadir import DataFolder
 from deploy.node.failures import DataRefused, SettingsInvalid
+from deploy.node.high_water import verify_newest
 from deploy.node.logs import configure_logs
 from deploy.node.process import announce_ready
 from deploy.node.server import Server, serving
@@ -42,6 +43,12 @@ LOST: Final = (
     "proposals and locks that were not ordered, idempotency keys, preimages that were delegated, quotes"
 )
 """What is said of an empty database."""
+
+REPAIR: Final = "delete the data folder: the order brings back every swap that it has"
+"""What is advised where the database is damaged."""
+
+COMMITS_FILE: Final = "commits"
+"""How many transactions the database had, in the data folder."""
 
 DATABASE_FILE: Final = "bridge.sqlite"
 """The coordinator's database, in the data folder."""
@@ -66,7 +73,7 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
         folder = stack.enter_context(DataFolder(settings.data))
         path = folder.path / DATABASE_FILE
         database = await stack.enter_async_context(
-            open_database(path, schema=SCHEMA, application_id=APPLICATION_ID, readers=4)
+            open_database(path, schema=SCHEMA, application_id=APPLICATION_ID, readers=4, repair=REPAIR)
         )
         # Numbers of a lost database lie below: who resumes from one of those is told so, and not other
         # changes.
@@ -74,8 +81,8 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
         try:
             loaded = await load(database, genesis, new_sequence=clock_ms)
         except Malformed as error:
-            reason = f"{path}: {error.message}; delete it, the order brings back what counts"
-            raise DataRefused(reason) from error
+            raise DataRefused(f"{path}: {error.message}; {REPAIR}") from error
+        verify_newest(folder.path / COMMITS_FILE, loaded.commits, repair=REPAIR)
         if loaded.is_new:
             structlog.get_logger("bridge").info("database_is_empty", path=str(path), lost=LOST)
         book = Book(loaded)
@@ -87,7 +94,7 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
                 sequencer_key=book.sequencer_keys.at,
             )
         )
-        coordinator = Coordinator(book, database, order)
+        coordinator = Coordinator(book, database, order, commits_file=folder.path / COMMITS_FILE)
         observer = Observer(
             coordinator,
             Views(database),

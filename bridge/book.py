@@ -88,6 +88,8 @@ class Book:
         """The number of the next change, of those that are durable."""
         self.heights = loaded.heights
         """Up to where rollups were seen to have got, of what is durable."""
+        self.commits = loaded.commits
+        """Transactions that there were."""
         self.sequencer_keys = KeyHistory("sequencer", loaded.register.registry, loaded.register.height)
         """Who signs the header at a height."""
         self.batch = Batch()
@@ -191,6 +193,7 @@ class Book:
         """Yield what the next transaction writes: the register, all that changed, what is forgotten."""
         yield from writing.register_statements(self._register_rows.items())
         changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
+        yield writing.PUT_COMMITS, [(self.commits + 1,)]
         yield writing.PUT_VIEW, list(self.batch.views.values())
         yield from writing.swap_statements(changed)
         yield from self.batch.rows.items()
@@ -202,6 +205,7 @@ class Book:
         for swap_id in self.batch.before:
             if self.live[swap_id].is_final:
                 del self.live[swap_id]
+        self.commits += 1
         self.durable_sequence = self.next_sequence
         self.heights = self.batch.heights or self.heights
         self.first_sequence = max(self.first_sequence, self.next_sequence - writing.CHANGES_KEPT)

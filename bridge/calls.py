@@ -175,7 +175,9 @@ class Calls:
         if (new := self._book.batch.proposals.get(key)) is not None:
             return new
         row = await self._database.read_one(
-            "SELECT swap_id, policy FROM proposals WHERE idempotency_key = ?", (key,)
+            "SELECT swap_id, policy FROM proposals "
+            "WHERE idempotency_key = ? AND sound(seal, idempotency_key, swap_id, policy)",
+            (key,),
         )
         return None if row is None else (SwapId(row[0]), RevealPolicy(row[1]))
 
@@ -183,6 +185,8 @@ class Calls:
         if (new := self._book.batch.acted.get((swap_id, kind))) is not None:
             return new
         row = await self._database.read_one(
-            "SELECT response FROM acted WHERE swap_id = ? AND kind = ?", (swap_id, kind)
+            "SELECT response FROM acted "
+            "WHERE swap_id = ? AND kind = ? AND sound(seal, swap_id, kind, response)",
+            (swap_id, kind),
         )
         return None if row is None else bytes(row[0])

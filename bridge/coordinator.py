@@ -16,6 +16,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import structlog
@@ -34,6 +36,7 @@ from bridge.senders import Senders
 from bridge.swap import SendKind
 from deploy.node.database import Database
 from deploy.node.failpoints import FAILPOINTS
+from deploy.node.high_water import write_number
 from lockstep.errors import LockstepError, QueueFull, ShuttingDown
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, BundleId, SwapId
 from sequencer.client import FollowedBlock
@@ -90,8 +93,13 @@ class _Asked:
 class Coordinator:
     """`run` it in a task; everybody else may `ask`, and look at what is public."""
 
-    def __init__(self, book: Book, database: Database, order: Order) -> None:
-        """Own `book`, write to `database`, follow `order` and send to it."""
+    def __init__(
+        self, book: Book, database: Database, order: Order, *, commits_file: Path | None = None
+    ) -> None:
+        """Own `book`, write to `database`, follow `order` and send to it.
+
+        `commits_file` is told how many transactions there were (`deploy.node.high_water`).
+        """
         self.book = book
         """The state; for others to look at between two awaits, never to change."""
         self.caught_up = asyncio.Event()
@@ -100,6 +108,7 @@ class Coordinator:
         """Set, and replaced by a new one, after each commit that changed a swap."""
         self._database = database
         self._order = order
+        self._commits_file = commits_file
         self._calls = Calls(book, database)
         self._views = Views(database)
         self._queue: asyncio.Queue[_Asked] = asyncio.Queue(QUEUE_COMMANDS_MAX)
@@ -227,7 +236,10 @@ class Coordinator:
     async def _commit(self, senders: Senders) -> None:
         has_changes = self.book.next_sequence > self.book.durable_sequence
         FAILPOINTS.reach(BEFORE_COMMIT)
-        await self._database.transact([each for each in self.book.statements() if each[1]])
+        tell = None
+        if self._commits_file is not None:
+            tell = partial(write_number, self._commits_file, self.book.commits + 1)
+        await self._database.transact([each for each in self.book.statements() if each[1]], then=tell)
         effects = self.book.committed()
         for asked in self._asked:
             name = _COMMAND_PERSISTED.get(type(asked.command))

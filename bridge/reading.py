@@ -23,7 +23,7 @@ class Views:
 
     async def swap(self, swap_id: SwapId) -> bridge_pb2.Swap | None:
         """Return a swap, or None if it is not known."""
-        row = await self._database.read_one("SELECT view FROM swaps WHERE swap_id = ?", (swap_id,))
+        row = await self._database.read_one(_SWAP, (swap_id,))
         return None if row is None else bridge_pb2.Swap.FromString(row[0])
 
     async def swaps(self, numbers: Collection[int]) -> list[bridge_pb2.Swap]:
@@ -57,7 +57,9 @@ class Views:
     async def events(self, swap_id: SwapId) -> list[bridge_pb2.SwapEvent]:
         """Return what happened to a swap, in order."""
         rows = await self._database.read(
-            "SELECT event FROM events WHERE swap_id = ? ORDER BY place", (swap_id,)
+            "SELECT event FROM events "
+            "WHERE swap_id = ? AND sound(seal, swap_id, place, event) ORDER BY place",
+            (swap_id,),
         )
         return [bridge_pb2.SwapEvent.FromString(event) for (event,) in rows]
 
@@ -75,20 +77,46 @@ class Views:
         return tuple(found)
 
 
-_NUMBERED: Final = "SELECT view FROM swaps WHERE number IN (SELECT value FROM json_each(?))"
+_SWAP: Final = (
+    "SELECT view FROM swaps WHERE swap_id = ? AND "
+    "sound(swaps.seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level)"
+)
+_NUMBERED: Final = (
+    "SELECT view FROM swaps WHERE number IN (SELECT value FROM json_each(?)) AND "
+    "sound(swaps.seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level)"
+)
 _LAST_STEP: Final = (
-    "SELECT height FROM waiting_steps WHERE source = ? AND rollup = ? ORDER BY height DESC LIMIT 1"
+    "SELECT height FROM waiting_steps WHERE source = ? AND rollup = ? "
+    "AND sound(seal, source, rollup, height, number) ORDER BY height DESC LIMIT 1"
 )
 _DUE_STEPS: Final = (
     "SELECT height, number, swap_id FROM waiting_steps JOIN swaps USING (number) "
-    "WHERE source = ? AND rollup = ? AND height <= ? ORDER BY height LIMIT ?"
+    "WHERE source = ? AND rollup = ? AND height <= ? "
+    "AND sound(waiting_steps.seal, source, rollup, height, number) AND "
+    "sound(swaps.seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level) ORDER BY height LIMIT ?"
 )
 _PARTY_PAGE: Final = (
     "SELECT number, view FROM parties JOIN swaps USING (number) "
-    "WHERE party = ? AND number < ? AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"
+    "WHERE party = ? AND number < ? AND sound(parties.seal, party, number) AND "
+    "sound(swaps.seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level) AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"
 )
 _SWAPS_PAGE: Final = (
-    "SELECT number, view FROM swaps WHERE number < ? AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"
+    "SELECT number, view FROM swaps WHERE number < ? AND "
+    "sound(swaps.seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level) "
+    "AND ((1 << phase) & ?) != 0 ORDER BY number DESC LIMIT ?"
 )
-_STANDING_PAGE: Final = "SELECT view FROM swaps WHERE sequence > ? AND sequence < ? ORDER BY sequence LIMIT ?"
-_CHANGES_PAGE: Final = "SELECT view FROM changes WHERE sequence >= ? ORDER BY sequence LIMIT ?"
+_STANDING_PAGE: Final = (
+    "SELECT view FROM swaps WHERE sequence > ? AND sequence < ? AND "
+    "sound(swaps.seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level) "
+    "ORDER BY sequence LIMIT ?"
+)
+_CHANGES_PAGE: Final = (
+    "SELECT view FROM changes WHERE sequence >= ? AND sound(seal, sequence, swap_id, view) "
+    "ORDER BY sequence LIMIT ?"
+)

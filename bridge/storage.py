@@ -99,6 +99,41 @@ SCHEMA: Final = (
     ALTER TABLE swaps ADD COLUMN level INTEGER NOT NULL DEFAULT 0;
     UPDATE swaps SET level = 1 WHERE phase BETWEEN 3 AND 7;
     """,
+    """
+    -- Checksums of the other columns (deploy.node.seals).
+    ALTER TABLE register ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE swaps ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE parties ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE proposals ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE locks ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE preimages ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE sendings ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE acted ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE changes ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE events ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE waiting_steps ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE heights ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE checkpoints ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    UPDATE register SET seal = seal(key, value);
+    UPDATE swaps SET seal = seal(number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence,
+        view, level);
+    UPDATE parties SET seal = seal(party, number);
+    UPDATE proposals SET seal = seal(idempotency_key, swap_id, policy);
+    UPDATE locks SET seal = seal(swap_id, leg, payload, is_ordered);
+    UPDATE preimages SET seal = seal(swap_id, preimage);
+    UPDATE sendings SET seal = seal(swap_id, kind, leg, bundle, is_asked);
+    UPDATE acted SET seal = seal(swap_id, kind, response);
+    UPDATE changes SET seal = seal(sequence, swap_id, view);
+    UPDATE events SET seal = seal(swap_id, place, event);
+    UPDATE waiting_steps SET seal = seal(source, rollup, height, number);
+    UPDATE heights SET seal = seal(source, rollup, height);
+    UPDATE checkpoints SET seal = seal(origin, size, root);
+
+    -- How many transactions there were: a file beside the database tells it as well (deploy.node.high_water).
+    CREATE TABLE commits (
+        id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, seal BLOB NOT NULL
+    ) STRICT;
+    """,
 )
 """One script per version."""
 
@@ -126,6 +161,8 @@ class Loaded:
     """Up to where rollups were seen to have got."""
     checkpoint: Checkpoint | None
     """The settlement log's checkpoint that this rests on; None if there is none."""
+    commits: int
+    """Transactions that there were."""
 
 
 async def load(database: Database, genesis: Genesis, *, new_sequence: int) -> Loaded:
@@ -144,16 +181,26 @@ async def load(database: Database, genesis: Genesis, *, new_sequence: int) -> Lo
         next_sequence=next_sequence,
         heights=await _load_heights(database),
         checkpoint=await _load_checkpoint(database, genesis.settlement.origin),
+        commits=await _load_commits(database),
     )
 
 
 async def _load_heights(database: Database) -> Heights:
-    rows = await database.read("SELECT source, rollup, height FROM heights")
+    rows = await database.read(
+        "SELECT source, rollup, height FROM heights WHERE sound(seal, source, rollup, height)"
+    )
     return Heights({(Source(source), RollupId(rollup)): height for source, rollup, height in rows})
 
 
+async def _load_commits(database: Database) -> int:
+    row = await database.read_one("SELECT number FROM commits WHERE sound(seal, number)")
+    return 0 if row is None else int(row[0])
+
+
 async def _load_checkpoint(database: Database, origin: str) -> Checkpoint | None:
-    row = await database.read_one("SELECT size, root FROM checkpoints WHERE origin = ?", (origin,))
+    row = await database.read_one(
+        "SELECT size, root FROM checkpoints WHERE origin = ? AND sound(seal, origin, size, root)", (origin,)
+    )
     return None if row is None else Checkpoint(origin, int.from_bytes(row[0], "big"), row[1])
 
 
@@ -197,26 +244,33 @@ async def _read_all(database: Database, sql: str, start: tuple[SqlValue, ...]) -
         start = page[-1][: len(start)]
 
 
-_REGISTER_PAGE: Final = "SELECT key, value FROM register WHERE key > ? ORDER BY key LIMIT 10000"
+_REGISTER_PAGE: Final = (
+    "SELECT key, value FROM register WHERE key > ? AND sound(seal, key, value) ORDER BY key LIMIT 10000"
+)
 _LOCKS_PAGE: Final = (
     "SELECT swap_id, leg, payload, is_ordered FROM locks WHERE (swap_id, leg) > (?, ?) "
+    "AND sound(seal, swap_id, leg, payload, is_ordered) "
     "ORDER BY swap_id, leg LIMIT 10000"
 )
 _SENDINGS_PAGE: Final = (
     "SELECT swap_id, kind, leg, bundle, is_asked FROM sendings WHERE (swap_id, kind, leg) > (?, ?, ?) "
+    "AND sound(seal, swap_id, kind, leg, bundle, is_asked) "
     "ORDER BY swap_id, kind, leg LIMIT 10000"
 )
 _PREIMAGES_PAGE: Final = (
-    "SELECT swap_id, preimage FROM preimages WHERE swap_id > ? ORDER BY swap_id LIMIT 10000"
+    "SELECT swap_id, preimage FROM preimages WHERE swap_id > ? AND sound(seal, swap_id, preimage) "
+    "ORDER BY swap_id LIMIT 10000"
 )
 # Phases 6 and above are over.
 _LIVE_PAGE: Final = (
     "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level FROM swaps "
-    "WHERE number > ? AND phase < 6 ORDER BY number LIMIT 10000"
+    "WHERE number > ? AND sound(seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level) AND phase < 6 ORDER BY number LIMIT 10000"
 )
 _SWAP: Final = (
     "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level FROM swaps "
-    "WHERE swap_id = ?"
+    "WHERE swap_id = ? AND sound(seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
+    "sequence, view, level)"
 )
 
 

@@ -32,11 +32,11 @@ def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Sta
     yield "DELETE FROM sendings WHERE swap_id = ?", ids
     yield _PUT_SWAP, [_swap_row(after) for _, after in pairs]
     yield (
-        "INSERT INTO parties VALUES (?, ?)",
+        "INSERT INTO parties VALUES (?1, ?2, seal(?1, ?2))",
         [(party, new.number) for old, new in pairs if old is None for party in _parties(new)],
     )
     yield (
-        "INSERT INTO locks VALUES (?, ?, ?, ?)",
+        "INSERT INTO locks VALUES (?1, ?2, ?3, ?4, seal(?1, ?2, ?3, ?4))",
         [
             (swap.swap_id, leg, lock.payload, lock.is_ordered)
             for _, swap in pairs
@@ -44,11 +44,11 @@ def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Sta
         ],
     )
     yield (
-        "INSERT INTO preimages VALUES (?, ?)",
+        "INSERT INTO preimages VALUES (?1, ?2, seal(?1, ?2))",
         [(swap.swap_id, swap.preimage) for _, swap in pairs if swap.preimage is not None],
     )
     yield (
-        "INSERT INTO sendings VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO sendings VALUES (?1, ?2, ?3, ?4, ?5, seal(?1, ?2, ?3, ?4, ?5))",
         [
             (swap.swap_id, each.kind, each.leg, _bundle_bytes(each), each.is_asked)
             for _, swap in pairs
@@ -58,7 +58,7 @@ def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Sta
     stepped = [(old, new) for old, new in pairs if old is None or new.step_height != old.step_height]
     yield DELETE_STEP, [row for old, _ in stepped if old is not None for row in _waiting_rows(old)]
     yield (
-        "INSERT INTO waiting_steps VALUES (?, ?, ?, ?)",
+        "INSERT INTO waiting_steps VALUES (?1, ?2, ?3, ?4, seal(?1, ?2, ?3, ?4))",
         [row for _, new in stepped for row in _waiting_rows(new)],
     )
 
@@ -67,7 +67,10 @@ def register_statements(changed: Iterable[tuple[bytes, bytes | None]]) -> Iterat
     """Yield what puts rows of the register's table; a value of None deletes."""
     rows = list(changed)
     yield "DELETE FROM register WHERE key = ?", [(key,) for key, value in rows if value is None]
-    yield "INSERT OR REPLACE INTO register VALUES (?, ?)", [row for row in rows if row[1] is not None]
+    yield (
+        "INSERT OR REPLACE INTO register VALUES (?1, ?2, seal(?1, ?2))",
+        [row for row in rows if row[1] is not None],
+    )
 
 
 def pruning_statements(*, next_sequence: int, time_ms: int) -> Iterator[Statement]:
@@ -89,17 +92,17 @@ def pruning_statements(*, next_sequence: int, time_ms: int) -> Iterator[Statemen
     yield "DELETE FROM swaps WHERE phase = 8 AND final_ms < ?", before
 
 
-PUT_PROPOSAL: Final = "INSERT INTO proposals VALUES (?, ?, ?)"
+PUT_PROPOSAL: Final = "INSERT INTO proposals VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Idempotency key, swap id, policy."""
 
-PUT_ACTED: Final = "INSERT OR REPLACE INTO acted VALUES (?, ?, ?)"
+PUT_ACTED: Final = "INSERT OR REPLACE INTO acted VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Swap id, kind, response."""
 
-PUT_CHANGE: Final = "INSERT INTO changes VALUES (?, ?, ?)"
+PUT_CHANGE: Final = "INSERT INTO changes VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Sequence, swap id, view."""
 
 PUT_EVENT: Final = (
-    "INSERT INTO events SELECT ?1, coalesce(place, 0) + 1, ?2 "
+    "INSERT INTO events SELECT ?1, coalesce(place, 0) + 1, ?2, seal(?1, coalesce(place, 0) + 1, ?2) "
     "FROM (SELECT max(place) AS place FROM events WHERE swap_id = ?1) "
     "WHERE ?3 IS NULL "
     "OR place < ?3 AND EXISTS (SELECT 1 FROM swaps WHERE swap_id = ?1 AND phase BETWEEN 3 AND 7)"
@@ -107,24 +110,32 @@ PUT_EVENT: Final = (
 """Swap id, event, and None; or a number of events beyond which it is not kept, nor unless the order has the
 swap."""
 
-PUT_VIEW: Final = "UPDATE swaps SET level = ?, sequence = ?, view = ? WHERE swap_id = ?"
+PUT_VIEW: Final = (
+    "UPDATE swaps SET level = ?1, sequence = ?2, view = ?3, seal = "
+    "seal(number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, ?2, ?3, ?1) WHERE swap_id = ?4"
+)
 """Level, sequence, view, swap id; of a swap that is over."""
 
-PUT_HEIGHT: Final = "INSERT OR REPLACE INTO heights VALUES (?, ?, ?)"
+PUT_HEIGHT: Final = "INSERT OR REPLACE INTO heights VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Source, rollup, height."""
 
-PUT_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)"
+PUT_CHECKPOINT: Final = "INSERT OR REPLACE INTO checkpoints VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Origin, size in 8 bytes, root."""
+
+PUT_COMMITS: Final = "INSERT OR REPLACE INTO commits VALUES (1, ?1, seal(?1))"
+"""How many transactions there were, this one among them."""
 
 DELETE_STEP: Final = "DELETE FROM waiting_steps WHERE source = ? AND rollup = ? AND height = ? AND number = ?"
 """Source, rollup, height, number."""
 
 _PUT_SWAP: Final = (
     "INSERT INTO swaps "
-    "(number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level, view) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET phase = excluded.phase, "
+    "(number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level, view, seal) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, seal(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?10, ?9)) "
+    "ON CONFLICT (number) DO UPDATE SET phase = excluded.phase, "
     "policy = excluded.policy, is_bundle_ordered = excluded.is_bundle_ordered, "
-    "final_ms = excluded.final_ms, sequence = excluded.sequence, level = excluded.level, view = excluded.view"
+    "final_ms = excluded.final_ms, sequence = excluded.sequence, level = excluded.level, "
+    "view = excluded.view, seal = excluded.seal"
 )
 
 

@@ -55,6 +55,8 @@ PAGE_ROWS: Final = 50_000
 REFUSED: Final = -1
 """Stands as the index of a commitment that the log will never take."""
 
+_REPAIR: Final = "delete the data folder, and the node rebuilds it from the order"
+
 _NO_LEG: Final = -1
 """Stands as the leg of a transaction's receipt."""
 
@@ -103,6 +105,18 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         height INTEGER NOT NULL
     ) STRICT;
+    """,
+    """
+    -- Checksums of the other columns (deploy.node.seals). The state's root covers `state` and `seen`, the
+    -- receipts' root what is in `receipts`.
+    ALTER TABLE register ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE blocks ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE posted ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE compared ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    UPDATE register SET seal = seal(key, value);
+    UPDATE blocks SET seal = seal(height, header, proof, commitment);
+    UPDATE posted SET seal = seal(attester, height, commitment_hash, entry, log_index);
+    UPDATE compared SET seal = seal(height);
     """,
 )
 
@@ -166,6 +180,8 @@ class Storage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # The node's own tree, by which a receipt that is read is known to be the one that was written.
+        self._receipts = AppendTree()
 
     async def load(self, genesis: Genesis, rollup: RollupId) -> Loaded:
         """Return what was stored last, genesis if nothing was. Raises DataRefused if it does not hold."""
@@ -175,13 +191,16 @@ class Storage:
         async for key, value in self._pages(_STATE_PAGE, (b"",), keys=1):
             memory.values[key] = value
         await self._load_seen(memory)
-        leaves = [
-            receipt_leaf_hash(receipt) async for _, receipt in self._pages(_RECEIPTS_PAGE, (-1,), keys=1)
-        ]
+        leaves: list[bytes] = []
+        async for place, receipt, is_listed in self._pages(_RECEIPTS_PAGE, (-1,), keys=1):
+            if place != len(leaves) or not is_listed:
+                raise _damaged(f"receipt {len(leaves)} is not where its index says")
+            leaves.append(receipt_leaf_hash(receipt))
         state = RollupState(rollup, register, map_of(memory.values.items()), Frontier().extend(leaves))
         block = await self.block(state.height) if state.height else None
         self._verify(genesis, state, block)
-        return Loaded(state, memory, AppendTree(leaves), block)
+        self._receipts = AppendTree(leaves)
+        return Loaded(state, memory, self._receipts, block)
 
     async def save(self, delta: Delta, memory: MemoryState) -> None:
         """Write what some blocks changed, all of it or nothing; `memory` is the state before them."""
@@ -214,7 +233,9 @@ class Storage:
     async def block(self, height: int) -> StoredBlock | None:
         """Return an executed block; None if it was not executed yet."""
         row = await self._database.read_one(
-            "SELECT header, proof, commitment FROM blocks WHERE height = ?", (height,)
+            "SELECT header, proof, commitment FROM blocks"
+            " WHERE height = ? AND sound(seal, height, header, proof, commitment)",
+            (height,),
         )
         return None if row is None else StoredBlock(ProvenHeader(row[0], row[1]), decode_commitment(row[2]))
 
@@ -228,7 +249,7 @@ class Storage:
             "SELECT place, receipt FROM receipts WHERE subject = ? AND leg = ? ORDER BY place DESC LIMIT 1",
             (swap_id, leg),
         )
-        return None if row is None else (row[0], row[1])
+        return None if row is None else (row[0], self._verified(row[0], row[1]))
 
     async def receipts_from(self, index: int, count: int) -> list[tuple[int, int, bytes]]:
         """Return index, height and bytes of at most `count` receipts from an index on."""
@@ -236,7 +257,7 @@ class Storage:
             "SELECT place, height, receipt FROM receipts WHERE place >= ? ORDER BY place LIMIT ?",
             (index, count),
         )
-        return [(place, height, receipt) for place, height, receipt in found]
+        return [(place, height, self._verified(place, receipt)) for place, height, receipt in found]
 
     async def first_receipt_at(self, height: int) -> int | None:
         """Return the index of the first receipt of a height or a later one; None if there is none yet."""
@@ -249,12 +270,14 @@ class Storage:
         """Return the newest commitment that a key signed for the log, and the newest that the log took."""
         newest = await self._database.read_one(
             "SELECT height, commitment_hash, entry, log_index FROM posted WHERE attester = ? "
+            "AND sound(seal, attester, height, commitment_hash, entry, log_index) "
             "ORDER BY height DESC LIMIT 1",
             (attester,),
         )
         accepted = await self._database.read_one(
             "SELECT height, commitment_hash, entry, log_index FROM posted "
-            "WHERE attester = ? AND log_index >= 0 ORDER BY height DESC LIMIT 1",
+            "WHERE attester = ? AND sound(seal, attester, height, commitment_hash, entry, log_index) "
+            "AND log_index >= 0 ORDER BY height DESC LIMIT 1",
             (attester,),
         )
         return (
@@ -265,7 +288,9 @@ class Storage:
     async def posted_at(self, attester: bytes, height: int) -> bytes | None:
         """Return what a key signed for the log at a height, if it did."""
         row = await self._database.read_one(
-            "SELECT entry FROM posted WHERE attester = ? AND height = ?", (attester, height)
+            "SELECT entry FROM posted WHERE attester = ? AND height = ? "
+            "AND sound(seal, attester, height, commitment_hash, entry, log_index)",
+            (attester, height),
         )
         return None if row is None else row[0]
 
@@ -280,7 +305,14 @@ class Storage:
         """Keep where the log has a commitment, or that it is REFUSED."""
         row = (log_index, attester, height)
         await self._database.transact(
-            [("UPDATE posted SET log_index = ? WHERE attester = ? AND height = ?", [row])]
+            [
+                (
+                    "UPDATE posted SET log_index = ?1, "
+                    "seal = seal(attester, height, commitment_hash, entry, ?1) "
+                    "WHERE attester = ?2 AND height = ?3",
+                    [row],
+                )
+            ]
         )
 
     async def compared_height(self) -> int | None:
@@ -288,7 +320,7 @@ class Storage:
 
         0 if the log had nothing to compare with.
         """
-        row = await self._database.read_one("SELECT height FROM compared")
+        row = await self._database.read_one("SELECT height FROM compared WHERE sound(seal, height)")
         return None if row is None else row[0]
 
     async def save_compared_height(self, height: int) -> None:
@@ -355,7 +387,14 @@ class Storage:
             "ORDER BY failed, place LIMIT 1",
             (subject, leg),
         )
-        return None if row is None else (row[0], row[1])
+        return None if row is None else (row[0], self._verified(row[0], row[1]))
+
+    def _verified(self, place: int, receipt: bytes) -> bytes:
+        """Return a receipt that was read, once it is the one under the root. Raises DataRefused."""
+        # The database may be a moment ahead of the tree; what was written a moment ago is in memory.
+        if place < self._receipts.size and receipt_leaf_hash(receipt) != self._receipts.leaf(place):
+            raise _damaged(f"receipt {place} is not what was written")
+        return receipt
 
     async def _pages(self, sql: str, start: tuple[int | bytes, ...], *, keys: int) -> AsyncIterator[Row]:
         """Yield all rows of a query that continues after the keys in a row's first columns."""
@@ -372,7 +411,7 @@ class Storage:
 @asynccontextmanager
 async def open_storage(path: Path) -> AsyncIterator[Storage]:
     """Open the node's database while the `async with` block lasts; raises as `open_database`."""
-    async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
+    async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID, repair=_REPAIR) as database:
         yield Storage(database)
 
 
@@ -388,21 +427,39 @@ _SEEN_PAGE: Final = (
     "ORDER BY second, position LIMIT ?"
 )
 _REGISTER_PUT: Final = (
-    "INSERT INTO register(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
+    "INSERT INTO register(key, value, seal) VALUES (?1, ?2, seal(?1, ?2)) "
+    "ON CONFLICT(key) DO UPDATE SET value = excluded.value, seal = excluded.seal"
 )
 _REGISTER_REMOVE: Final = "DELETE FROM register WHERE key = ?"
-_REGISTER_PAGE: Final = "SELECT key, value FROM register WHERE key > ? ORDER BY key LIMIT ?"
+_REGISTER_PAGE: Final = (
+    "SELECT key, value FROM register WHERE key > ? AND sound(seal, key, value) ORDER BY key LIMIT ?"
+)
 _RECEIPT_ADD: Final = (
     "INSERT INTO receipts(place, height, subject, leg, failed, receipt) VALUES (?, ?, ?, ?, ?, ?)"
 )
-_RECEIPTS_PAGE: Final = "SELECT place, receipt FROM receipts WHERE place > ? ORDER BY place LIMIT ?"
-_BLOCK_ADD: Final = "INSERT INTO blocks(height, header, proof, commitment) VALUES (?, ?, ?, ?)"
+# Whether the other columns are what the receipt says, as `_receipt_row` has them: its kind is byte 2, its
+# height from byte 3 on, its subject from 15, its code from 47 (0 is OK, 206 LOCK_REJECTED), its leg byte 49.
+_RECEIPTS_PAGE: Final = """
+    SELECT place, receipt, subject = substr(receipt, 15, 32)
+        AND printf('%016X', height) = hex(substr(receipt, 3, 8))
+        AND CASE hex(substr(receipt, 2, 1))
+            WHEN '01' THEN leg = -1 AND failed = (hex(substr(receipt, 47, 2)) NOT IN ('0000', '00CE'))
+            ELSE printf('%02X', leg) = hex(substr(receipt, 49, 1)) AND failed = 0
+        END
+    FROM receipts WHERE place > ? ORDER BY place LIMIT ?
+"""
+_BLOCK_ADD: Final = (
+    "INSERT INTO blocks(height, header, proof, commitment, seal) "
+    "VALUES (?1, ?2, ?3, ?4, seal(?1, ?2, ?3, ?4))"
+)
 _POSTED_ADD: Final = (
-    "INSERT INTO posted(attester, height, commitment_hash, entry, log_index) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO posted(attester, height, commitment_hash, entry, log_index, seal) "
+    "VALUES (?1, ?2, ?3, ?4, ?5, seal(?1, ?2, ?3, ?4, ?5))"
 )
 
 _COMPARED_PUT: Final = (
-    "INSERT INTO compared(id, height) VALUES (1, ?) ON CONFLICT(id) DO UPDATE SET height = excluded.height"
+    "INSERT INTO compared(id, height, seal) VALUES (1, ?1, seal(?1)) "
+    "ON CONFLICT(id) DO UPDATE SET height = excluded.height, seal = excluded.seal"
 )
 
 _ACTED: Final = (ReceiptCode.OK, ReceiptCode.LOCK_REJECTED)
@@ -434,6 +491,4 @@ def _block_row(block: StoredBlock) -> tuple[int, bytes, bytes, bytes]:
 
 
 def _damaged(what: str) -> DataRefused:
-    return DataRefused(
-        f"the data does not hold: {what}; delete the data folder, and the node rebuilds it from the order"
-    )
+    return DataRefused(f"the data does not hold: {what}; {_REPAIR}")

@@ -246,6 +246,12 @@ class AppendTree:
         """Leaves of the tree."""
         return len(self._levels[0]) // HASH_BYTES
 
+    def leaf(self, index: int) -> bytes:
+        """Return the hash of a leaf. Raises ValueError for one that the tree does not have."""
+        if not 0 <= index < self.size:
+            raise ValueError(f"there is no leaf {index} in a tree of {self.size}")
+        return bytes(self._levels[0][index * HASH_BYTES : (index + 1) * HASH_BYTES])
+
     def append(self, leaf_hash: bytes) -> None:
         """Add one leaf at the right; raises as `extend`."""
         self.extend((leaf_hash,))

@@ -434,3 +434,12 @@ def test_another_implementation_accepts_our_proofs_and_has_our_roots(tmp_path: P
 def test_leaves_and_nodes_hash_differently() -> None:
     left, right = leaves_of(2)
     assert node_hash(left, right) != leaf_hash(left + right)
+
+
+def test_a_leaf_is_the_one_that_was_added() -> None:
+    leaves = leaves_of(5)
+    tree = AppendTree(leaves)
+    assert [tree.leaf(index) for index in range(5)] == list(leaves)
+    for index in (-1, 5):
+        with pytest.raises(ValueError, match="there is no leaf"):
+            tree.leaf(index)

@@ -20,6 +20,7 @@ READ = "SELECT payload FROM entry WHERE height = ? AND sound(seal, height, paylo
 
 
 def test_columns_cannot_run_into_each_other() -> None:
+    rows: list[tuple[int | str | bytes | None, ...]]
     rows = [(b"ab", b"c"), (b"a", b"bc"), ("ab", b"c"), (b"ab", "c"), (1, 2), (12, None), (b"1", b"2"), ()]
     assert len({seal(*row) for row in rows}) == len(rows)
 

@@ -28,7 +28,8 @@ async def make_rich(path: Path, genesis: Genesis) -> int:
             [
                 (put, [(balance_key(b"gold", CARL.public_key), u128(10**9))]),
                 (
-                    "UPDATE blocks SET commitment = ? WHERE height = ?",
+                    "UPDATE blocks SET commitment = ?1, seal = seal(height, header, proof, ?1) "
+                    "WHERE height = ?2",
                     [(encode_commitment(richer), richer.height)],
                 ),
             ]

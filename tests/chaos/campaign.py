@@ -158,6 +158,7 @@ class Choice:
     for_ms: int | None = None
     only: str | None = None
     is_each_once: bool = False
+    counted: Path | None = None
 
 
 async def run(choice: Choice, folder: Path, journal: Path | None = None) -> Tally:
@@ -167,7 +168,7 @@ async def run(choice: Choice, folder: Path, journal: Path | None = None) -> Tall
     if choice.only is not None:
         faults = [parse_fault(choice.only)]
     else:
-        faults = await enumerate_faults(arenas, choice.processes)
+        faults = await _enumerate_once(arenas, choice)
         click.echo(_told(faults))
         if choice.is_each_once:
             faults = one_of_each(faults, choice.seed)
@@ -177,6 +178,17 @@ async def run(choice: Choice, folder: Path, journal: Path | None = None) -> Tall
     click.echo(f"{len(faults)} to run with seed {choice.seed}, part {choice.shard}")
     await campaign(arenas, faults, tally, until_s=until_s, journal=journal)
     return tally
+
+
+async def _enumerate_once(arenas: Arenas, choice: Choice) -> list[Fault]:
+    """Return every fault of the chosen processes; counted before, if there is a file of them."""
+    if choice.counted is not None and choice.counted.exists():
+        faults = list(map(parse_fault, choice.counted.read_text().splitlines()))
+    else:
+        faults = await enumerate_faults(arenas, choice.processes)
+        if choice.counted is not None:
+            choice.counted.write_text("".join(f"{fault}\n" for fault in faults))
+    return [fault for fault in faults if fault.process in choice.processes]
 
 
 def _told(faults: Sequence[Fault]) -> str:
@@ -197,6 +209,8 @@ def load_shim() -> None:
 @click.option("--shard", default="1/1", metavar="I/N", help="Only the I-th of N parts of the faults.")
 @click.option("--process", "processes", type=click.Choice(PROCESSES), multiple=True, help="Only this one.")
 @click.option("--each-once", "is_each_once", is_flag=True, help="Each point and call in one mode alone.")
+@click.option("--counted", type=click.Path(dir_okay=False, path_type=Path),
+              help="What the counting run found is kept here, and not counted again if it is there.")  # fmt: skip
 @click.option("--fault", "only", metavar="PROCESS/OUTCOME/POINT@HIT/MODE", help="Only this fault.")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="A line for each run.")
 def main(journal: Path | None, processes: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # as in Choice

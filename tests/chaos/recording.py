@@ -22,7 +22,7 @@ CLAIM: Final = (
 
 NOT_COVERED: Final = (
     "a power cut, since a killed process leaves its writes to the kernel; two faults in one swap; "
-    "points that no swap between two traders passes: a lone lock, a change of the registry, an ordered checkpoint."
+    "points that no swap between two traders passes: a lone lock, a changed registry, an ordered checkpoint."
 )
 
 

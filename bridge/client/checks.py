@@ -65,8 +65,9 @@ class LegEnd:
 def verify_agreement(terms: Terms, account: PublicKey, genesis: Genesis, *, time_ms: int) -> None:
     """Check that terms are worth signing as `account` at log time `time_ms`.
 
-    Order of checks: the chain; the account gives a leg; every leg moves what there is; both deadlines are
-    ahead and within the order's bounds. Raises WrongChain, Malformed, Expired or TooFarAhead.
+    Order of checks: the chain; the account gives a leg; every leg moves what there is; it pays no premium
+    unless it is the revealer; both deadlines are ahead and within the order's bounds. Raises WrongChain,
+    Malformed, Expired or TooFarAhead.
     """
     if terms.chain != genesis.chain_id:
         raise WrongChain(expected=genesis.chain_id.hex(), found=terms.chain.hex())
@@ -79,6 +80,7 @@ def verify_agreement(terms: Terms, account: PublicKey, genesis: Genesis, *, time
             raise Malformed(
                 what="agreement", field=f"legs[{place}]", reason=f"is a {leg.kind.name}, not a transfer"
             )
+    _verify_premium(terms, account)
     verify_lockable(terms, time_ms=time_ms)
     for deadline_ms, ahead_ms in (
         (terms.lock_by_ms, limits.LOCK_WINDOW_MS_MAX),
@@ -86,6 +88,16 @@ def verify_agreement(terms: Terms, account: PublicKey, genesis: Genesis, *, time
     ):
         if deadline_ms > time_ms + ahead_ms:
             raise TooFarAhead(valid_until_ms=deadline_ms, latest_ms=time_ms + ahead_ms)
+
+
+def _verify_premium(terms: Terms, account: PublicKey) -> None:
+    """Refuse a premium that the account would pay and another's silence makes due: that is how to rob it."""
+    premium = terms.premium
+    if premium is None or terms.legs[premium.leg].sender != account or terms.revealer == account:
+        return
+    raise Malformed(
+        what="agreement", field="premium", reason="is paid by this account if another does not reveal"
+    )
 
 
 def verify_lockable(terms: Terms, *, time_ms: int) -> None:

@@ -13,7 +13,7 @@ from lockstep.errors import Expired, LockstepError, Malformed, NotFound, TooFarA
 from lockstep.receipts import PremiumOutcome, SettledReceipt, SettlementCode, UnbackedReceipt
 from lockstep.register import EncodedRecord, decode_record, encode_record
 from lockstep.swap_entries import encode_open, encode_reveal
-from lockstep.terms import Terms
+from lockstep.terms import Premium, PremiumShare, Terms
 from lockstep.types import ChainId, PublicKey, SwapId
 from rollups.client import ProvenState, RollupSwap
 from tests.unit.bridge.chain import ANN, BOB, EVE, GENESIS, TIME_MS, FakeOrder, make_terms, swap_bundle
@@ -203,6 +203,23 @@ def test_terms_that_are_not(
 ) -> None:
     with pytest.raises(error):
         verify_agreement(terms, account, GENESIS, time_ms=time_ms)
+
+
+@pytest.mark.parametrize(
+    ("payer_leg", "account", "is_refused"),
+    [(0, ANN.account, False), (0, BOB.account, False), (1, BOB.account, True), (1, ANN.account, False)],
+    ids=["the revealer pays", "the revealer pays the account", "the account pays", "the other pays"],
+)
+def test_no_premium_is_paid_for_anothers_silence(
+    payer_leg: int, account: PublicKey, is_refused: bool
+) -> None:
+    payee = TERMS.legs[payer_leg].recipient
+    terms = replace(TERMS, premium=Premium(payer_leg, (PremiumShare(payee, 5),)))
+    if is_refused:
+        with pytest.raises(Malformed, match="premium is paid by this account"):
+            verify_agreement(terms, account, GENESIS, time_ms=TIME_MS)
+    else:
+        verify_agreement(terms, account, GENESIS, time_ms=TIME_MS)
 
 
 def test_the_last_moment_in_which_a_lock_is_signed() -> None:

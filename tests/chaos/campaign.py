@@ -210,7 +210,7 @@ def load_shim() -> None:
 @click.option("--process", "processes", type=click.Choice(PROCESSES), multiple=True, help="Only this one.")
 @click.option("--each-once", "is_each_once", is_flag=True, help="Each point and call in one mode alone.")
 @click.option("--counted", type=click.Path(dir_okay=False, path_type=Path),
-              help="What the counting run found is kept here, and not counted again if it is there.")  # fmt: skip
+              help="Counted faults are kept here, and read from here if it is there.")  # fmt: skip
 @click.option("--fault", "only", metavar="PROCESS/OUTCOME/POINT@HIT/MODE", help="Only this fault.")
 @click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="A line for each run.")
 def main(journal: Path | None, processes: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # as in Choice

@@ -47,6 +47,9 @@ KILLED = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
 ATTESTER_OF = {rollup: nodes[0] for rollup, nodes in NODES_OF.items()}
 REPLICA = "beta-1"
 
+AUDIT_GRACE_MS = 120_000
+"""How long the auditor waits for nodes at the end: a machine that is busy is no finding."""
+
 LOG_LINES = 8
 """Lines of each process's log that a failing case shows."""
 
@@ -204,7 +207,7 @@ class Arena:
         checks = Audit(network.genesis)
         for placement in self.placements:
             checks.acknowledged(placement)
-        async with following(target, checks) as follower:
+        async with following(target, checks, grace_ms=AUDIT_GRACE_MS) as follower:
             await follower.run(to_head=True)
             summary = summary_of(follower, elapsed_s=0)
         assert summary.is_complete, summary.lines()

@@ -90,7 +90,9 @@ class Drive:
         self._start_s = self._clock()
         self._deadline_s = None if timeout_ms is None else self._start_s + timeout_ms / 1_000
         self._standing: Standing | None = None
+        self._told: Standing | None = None
         self._tried: tuple[Step, Standing | None] | None = None
+        self._sent: set[Step] = set()
         self._trouble = ""
 
     async def run(self) -> Driven:
@@ -115,10 +117,7 @@ class Drive:
 
     async def _look_and_step(self) -> Driven | None:
         """Do one step. Returns how the drive ended, or None if it goes on."""
-        standing = await self._venue.look(self._swap)
-        if standing is not None and standing.sequence and standing.decided_height:
-            # A coordinator's word that all is over would end the drive, and so is not enough.
-            standing = await self._venue.confirm(self._swap, standing)
+        standing = await self._checked(await self._venue.look(self._swap))
         time_ms = await self._venue.time_ms()
         self._notice(standing)
         step = next_step(self._swap, standing, time_ms=time_ms)
@@ -134,6 +133,23 @@ class Drive:
         self._tried = (step, standing)
         await self._do(step, standing, time_ms)
         return None
+
+    async def _checked(self, told: Standing | None) -> Standing | None:
+        """Return how the swap stands, by proofs where a coordinator's word is not enough.
+
+        Its word that all is over would end the drive. And one that tells nothing new for a while may hide
+        that all is locked: the trader would miss the reveal, and its premium is due to the others then.
+        """
+        if told is None or not told.sequence:
+            return told
+        is_stale, self._told = told == self._told, told
+        if told.decided_height:
+            return await self._venue.confirm(self._swap, told)
+        if is_stale:
+            with suppress(LockstepError):
+                proven = await self._venue.look_at_rollups(self._swap)
+                return proven if proven is not None and proven.phase > told.phase else told
+        return told
 
     async def _do(self, step: Step, standing: Standing | None, time_ms: int) -> None:
         if step is Step.PROPOSE:
@@ -178,7 +194,9 @@ class Drive:
         preimage = self._trader.preimage(self._swap.terms_bytes)
         # Useless it is if it was shown before, or the swap was decided: the next look tells.
         with suppress(UselessEntry):
-            await self._venue.reveal(self._swap, preimage, time_ms=time_ms)
+            await self._venue.reveal(
+                self._swap, preimage, time_ms=time_ms, is_direct=self._is_again(Step.REVEAL)
+            )
             self._say("revealed", "the preimage is shown: the swap commits")
         FAILPOINTS.reach(REVEAL_SENT)
 
@@ -203,9 +221,17 @@ class Drive:
         entry = self._trader.sign_cancel(self._swap.swap_id)
         # Useless it is if the swap was decided meanwhile: the next look tells how.
         with suppress(UselessEntry):
-            await self._venue.cancel(self._swap, entry, time_ms=time_ms)
+            await self._venue.cancel(
+                self._swap, entry, time_ms=time_ms, is_direct=self._is_again(Step.CANCEL)
+            )
             self._say("cancelled", "the cancellation is ordered")
         FAILPOINTS.reach(CANCEL_SENT)
+
+    def _is_again(self, step: Step) -> bool:
+        """Answer whether a step was done before in this drive, without an effect that was seen."""
+        is_again = step in self._sent
+        self._sent.add(step)
+        return is_again
 
     # --- the end ------------------------------------------------------------------------------------------
 

@@ -93,12 +93,10 @@ class Venue:
 
         None if those who answer do not know it. Raises what is worth repeating if nobody answers.
         """
-        try:
+        # A coordinator that refuses to tell, or tells nonsense, is passed by as one that is away.
+        with suppress(LockstepError):
             view = await self.bridges.ask(lambda bridge: bridge.swap(swap.swap_id, timeout_ms=ATTEMPT_MS))
             return standing_of_view(view, "the coordinator")
-        except LockstepError as error:
-            if not is_worth_asking_another(error):
-                raise
         return await self.look_at_rollups(swap)
 
     async def confirm(self, swap: RecordedSwap, claimed: Standing) -> Standing | None:
@@ -184,25 +182,38 @@ class Venue:
             lock = Transaction(Namespace(swap.terms.legs[leg].rollup), payload)
             await self._submit(lock, swap.terms.lock_by_ms)
 
-    async def reveal(self, swap: RecordedSwap, preimage: Secret, *, time_ms: int) -> None:
-        """Show a swap's preimage, through a coordinator or else directly."""
-        try:
-            await self.bridges.ask(
-                lambda bridge: bridge.reveal(swap.swap_id, preimage, timeout_ms=ATTEMPT_MS)
-            )
-        except LockstepError as error:
-            if not is_worth_asking_another(error):
-                raise
-            await self._submit_entry(swap, encode_reveal(swap.swap_id, preimage.reveal()), time_ms)
+    async def reveal(
+        self, swap: RecordedSwap, preimage: Secret, *, time_ms: int, is_direct: bool = False
+    ) -> None:
+        """Show a swap's preimage, through a coordinator or else directly.
 
-    async def cancel(self, swap: RecordedSwap, entry: bytes, *, time_ms: int) -> None:
-        """Send a signed cancellation, through a coordinator or else directly."""
-        try:
-            await self.bridges.ask(lambda bridge: bridge.cancel(entry, timeout_ms=ATTEMPT_MS))
-        except LockstepError as error:
-            if not is_worth_asking_another(error):
-                raise
-            await self._submit_entry(swap, entry, time_ms)
+        `is_direct`: past the coordinators, whose word that it was ordered came to nothing.
+        """
+        if not is_direct:
+            try:
+                await self.bridges.ask(
+                    lambda bridge: bridge.reveal(swap.swap_id, preimage, timeout_ms=ATTEMPT_MS)
+                )
+            except LockstepError as error:
+                if not is_worth_asking_another(error):
+                    raise
+            else:
+                return
+        await self._submit_entry(swap, encode_reveal(swap.swap_id, preimage.reveal()), time_ms)
+
+    async def cancel(
+        self, swap: RecordedSwap, entry: bytes, *, time_ms: int, is_direct: bool = False
+    ) -> None:
+        """Send a signed cancellation, through a coordinator or else directly. `is_direct` as in `reveal`."""
+        if not is_direct:
+            try:
+                await self.bridges.ask(lambda bridge: bridge.cancel(entry, timeout_ms=ATTEMPT_MS))
+            except LockstepError as error:
+                if not is_worth_asking_another(error):
+                    raise
+            else:
+                return
+        await self._submit_entry(swap, entry, time_ms)
 
     async def _submit_entry(self, swap: RecordedSwap, entry: bytes, time_ms: int) -> None:
         valid_until_ms = min(time_ms + VALIDITY_WINDOW_MS_DEFAULT, swap.terms.expires_ms)

@@ -25,7 +25,7 @@ from bridge.client import (
 )
 from deploy.node.client import ClientSettings
 from lockstep.commitment import LOCKED, Commitment, EscrowRecord
-from lockstep.errors import NotFound, TimedOut, UnknownSwap
+from lockstep.errors import Malformed, NotFound, TimedOut, UnknownSwap
 from lockstep.receipts import SettledReceipt, UnbackedReceipt
 from lockstep.register import decode_record, encode_record
 from lockstep.types import RollupId, SwapId
@@ -225,6 +225,40 @@ class Liar:
     async def swap(self, swap_id: SwapId, *, timeout_ms: int) -> SwapView:
         view = await self._client.swap(swap_id, timeout_ms=timeout_ms)
         return replace(view, phase=SwapPhase.ABORTED, decided_height=self._decided_height)
+
+
+class Hider(Liar):
+    """A coordinator that keeps something from a trader, and else is the true one."""
+
+    def __init__(self, client: BridgeClient, *, hides: str) -> None:
+        super().__init__(client, decided_height=0)
+        self._hides = hides
+
+    async def swap(self, swap_id: SwapId, *, timeout_ms: int) -> SwapView:
+        view = await self._client.swap(swap_id, timeout_ms=timeout_ms)
+        if self._hides == "nonsense":
+            raise Malformed(what="answer of the bridge", field="phase", reason="is nonsense")
+        if self._hides == "that all is locked":
+            return replace(view, phase=SwapPhase.OPEN, decided_height=0, sequence=7)
+        return view
+
+    async def reveal(self, swap_id: SwapId, preimage: object, *, timeout_ms: int) -> None:
+        """Say that it was ordered, and do nothing."""
+
+
+@pytest.mark.parametrize("hides", ["that all is locked", "the preimage", "nonsense"])
+async def test_a_coordinator_cannot_keep_a_trader_from_revealing(
+    net: Net, tmp_path: Path, hides: str
+) -> None:
+    async with locked(net, tmp_path, escrow_of(net, 200)) as (desk, swap):
+        hider = cast("BridgeClient", Hider(desk.venue.bridges.current, hides=hides))
+        desk = replace(desk, venue=replace(desk.venue, bridges=Failover([hider])))
+        # No rollup settles here, which is what is waited for in vain.
+        with pytest.raises(TimedOut):
+            await desk.drive(swap, timeout_ms=8_000)
+        record = net.rollups.register.record(swap.swap_id)
+        assert record is not None
+        assert record.preimage is not None
 
 
 @pytest.mark.parametrize("decided_height", [1, 1_000_000])

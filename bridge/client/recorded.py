@@ -7,6 +7,7 @@ never taken back), and the file's layout. Does no I/O.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from hashlib import sha256
 from typing import Annotated, Final
 
 import msgspec
@@ -143,6 +144,8 @@ class _SwapFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     idempotency_key: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2}){1,64}$")]
     terms: _Hex
     locks: dict[str, _Hex]
+    checksum: str = ""
+    """SHA-256 of all this, without spaces and with this empty; empty in files of before there was one."""
 
 
 REVEAL_NAMES: Final[Mapping[str, RevealPolicy]] = {
@@ -173,7 +176,8 @@ def encode_recorded(swap: RecordedSwap) -> bytes:
         terms=swap.terms_bytes.hex(),
         locks={str(leg): payload.hex() for leg, payload in sorted(swap.locks.items())},
     )
-    return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
+    sealed = msgspec.structs.replace(file, checksum=_checksum(file))
+    return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
 
 
 def decode_recorded(encoded: bytes) -> RecordedSwap:
@@ -183,7 +187,7 @@ def decode_recorded(encoded: bytes) -> RecordedSwap:
     """
     try:
         file = msgspec.json.decode(encoded, type=_SwapFile)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _malformed("content", f"does not hold: {error}") from error
     if file.version != FILE_VERSION:
         raise _malformed("version", f"is {file.version}, this program reads {FILE_VERSION}; use its own")
@@ -213,7 +217,13 @@ def decode_recorded(encoded: bytes) -> RecordedSwap:
     )
     if not set(swap.locks) <= set(swap.own_legs):
         raise _malformed("locks", "name a leg that the account does not give")
+    if file.checksum and file.checksum != _checksum(file):
+        raise _malformed("checksum", "is not that of the content")
     return swap
+
+
+def _checksum(file: _SwapFile) -> str:
+    return sha256(msgspec.json.encode(msgspec.structs.replace(file, checksum=""))).hexdigest()
 
 
 def _leg_file(leg: Leg) -> _LegFile:

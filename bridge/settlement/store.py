@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.node.database import Database, open_database
+from deploy.node.failures import DataRefused
 from lockstep.settlement_names import Found, anchored_name, range_name
 
 APPLICATION_ID: Final = 0x4C6B534C
@@ -23,6 +24,13 @@ SCHEMA: Final = (
     CREATE TABLE names (name TEXT PRIMARY KEY, position INTEGER NOT NULL REFERENCES entries)
         STRICT, WITHOUT ROWID;
     """,
+    """
+    -- Checksums of the other columns (deploy.node.seals).
+    ALTER TABLE entries ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE names ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+    UPDATE entries SET seal = seal(position, entry);
+    UPDATE names SET seal = seal(name, position);
+    """,
 )
 
 PAGE_ENTRIES_MAX: Final = 1_024
@@ -30,6 +38,11 @@ PAGE_ENTRIES_MAX: Final = 1_024
 
 PAGE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one page; a single entry always fits."""
+
+_REPAIR: Final = "put back a copy of the data folder; followers have every entry, too"
+
+_PUT_ENTRY: Final = "INSERT INTO entries (position, entry, seal) VALUES (?1, ?2, seal(?1, ?2))"
+_PUT_NAME: Final = "INSERT OR REPLACE INTO names (name, position, seal) VALUES (?1, ?2, seal(?1, ?2))"
 
 _LOAD_ENTRIES: Final = 10_000
 _RANGES_END: Final = "range0"
@@ -46,8 +59,8 @@ class Store:
         """Add entries from index `first` on, and the names of entries, durably. Raises StorageFailed."""
         await self._database.transact(
             (
-                ("INSERT INTO entries (position, entry) VALUES (?, ?)", list(enumerate(entries, first))),
-                ("INSERT OR REPLACE INTO names (name, position) VALUES (?, ?)", list(names.items())),
+                (_PUT_ENTRY, list(enumerate(entries, first))),
+                (_PUT_NAME, list(names.items())),
             )
         )
 
@@ -57,6 +70,8 @@ class Store:
             """
             SELECT names.name, names.position, entries.entry FROM json_each(?) AS asked
             JOIN names ON names.name = asked.value JOIN entries USING (position)
+            WHERE sound(names.seal, names.name, names.position)
+                AND sound(entries.seal, entries.position, entries.entry)
             """,
             (json.dumps(list(names)),),
         )
@@ -67,7 +82,9 @@ class Store:
         row = await self._database.read_one(
             """
             SELECT names.position, entries.entry FROM names JOIN entries USING (position)
-            WHERE names.name >= ? AND names.name < ? ORDER BY names.name LIMIT 1
+            WHERE names.name >= ? AND names.name < ? AND sound(names.seal, names.name, names.position)
+                AND sound(entries.seal, entries.position, entries.entry)
+            ORDER BY names.name LIMIT 1
             """,
             (range_name(height), _RANGES_END),
         )
@@ -78,7 +95,9 @@ class Store:
         row = await self._database.read_one(
             """
             SELECT names.position, entries.entry FROM names JOIN entries USING (position)
-            WHERE names.name BETWEEN ? AND ? ORDER BY names.name DESC LIMIT 1
+            WHERE names.name BETWEEN ? AND ? AND sound(names.seal, names.name, names.position)
+                AND sound(entries.seal, entries.position, entries.entry)
+            ORDER BY names.name DESC LIMIT 1
             """,
             (anchored_name(rollup, 0), anchored_name(rollup, 2**64 - 1)),
         )
@@ -92,7 +111,8 @@ class Store:
     async def page(self, first: int, end: int) -> list[bytes]:
         """Return entries from `first` on and below `end`, which are there: at least one, within bounds."""
         rows = await self._database.read(
-            "SELECT entry FROM entries WHERE position >= ? AND position < ? ORDER BY position LIMIT ?",
+            "SELECT entry FROM entries WHERE position >= ? AND position < ? AND sound(seal, position, entry) "
+            "ORDER BY position LIMIT ?",
             (first, end, PAGE_ENTRIES_MAX),
         )
         page: list[bytes] = []
@@ -105,17 +125,19 @@ class Store:
         return page
 
     async def all_entries(self) -> AsyncIterator[list[bytes]]:
-        """Yield every entry in order, many at a time. Raises AssertionError if one is missing."""
+        """Yield every entry in order, many at a time. Raises DataRefused if one is missing."""
         size = 0
         while True:
             rows = await self._database.read(
-                "SELECT position, entry FROM entries WHERE position >= ? ORDER BY position LIMIT ?",
+                "SELECT position, entry FROM entries WHERE position >= ? AND sound(seal, position, entry) "
+                "ORDER BY position LIMIT ?",
                 (size, _LOAD_ENTRIES),
             )
             if not rows:
                 return
             last = rows[-1][0]
-            assert last + 1 - size == len(rows), f"entries are missing between {size} and {last}"
+            if last + 1 - size != len(rows):
+                raise DataRefused(f"entries are missing between {size} and {last}; {_REPAIR}")
             size = last + 1
             yield [entry for _, entry in rows]
 
@@ -123,5 +145,5 @@ class Store:
 @asynccontextmanager
 async def open_store(path: Path) -> AsyncIterator[Store]:
     """Open or make the database; raises as `open_database`."""
-    async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
+    async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID, repair=_REPAIR) as database:
         yield Store(database)

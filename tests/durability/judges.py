@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from bridge.__main__ import COMMITS_FILE, REPAIR
 from bridge.client import Wallet
 from bridge.client.recorded import decode_recorded, verify_grown
 from bridge.phases import Phase
@@ -26,6 +27,7 @@ from deploy.devnet.network import Network
 from deploy.node.chain_files import load_key
 from deploy.node.database import open_database
 from deploy.node.datadir import DataFolder, DurableCell
+from deploy.node.high_water import verify_newest
 from lockstep.checkpoint import parse_checkpoint, parse_note
 from lockstep.commitment import decode_commitment
 from lockstep.genesis import Genesis
@@ -182,6 +184,7 @@ class BridgeJudge:
         with DataFolder(folder):
             async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
                 loaded = await load(database, self._genesis, new_sequence=1)
+                verify_newest(folder / COMMITS_FILE, loaded.commits, repair=REPAIR)
                 views = Views(database)
                 # The first message of a stream is how swaps stand; afterwards each is a change.
                 changes = {swap.sequence: swap for swap in await views.changes(0, 100_000)}

@@ -54,8 +54,8 @@ CLAIM: Final = (
 """What the campaign tries to break."""
 
 NOT_COVERED: Final = (
-    "Images are drawn at random from the record of one run; two models of a disk (names in order at any sync, "
-    "as ext4; POSIX to the letter), no other file system, no disk that lies about a sync, no real power cut."
+    "Images are drawn at random from the record of one run; two models of a disk (names in order at any "
+    "sync, as ext4; POSIX to the letter), no other file system, no disk that lies about a sync, no real cut."
 )
 
 MEMORY: Final = Path("/dev/shm")
@@ -204,7 +204,7 @@ def _tasks(
         part += 1
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     units = {"s": 1, "m": 60, "h": 3_600}
     if text[-1:] not in units or not text[:-1].isdigit():
         raise argparse.ArgumentTypeError("a time is written as 90s, 4m or 1h")
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--process", choices=SUBJECTS)
-    parser.add_argument("--for", dest="seconds_max", type=_seconds, default=3_600)
+    parser.add_argument("--for", dest="seconds_max", type=seconds, default=3_600)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--record", action="store_true")
     typed = parser.parse_args(arguments)

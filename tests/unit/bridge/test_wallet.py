@@ -172,3 +172,21 @@ def test_a_lock_that_is_held_for_long_is_named(tmp_path: Path, monkeypatch: pyte
             Wallet(tmp_path).add(record())
     finally:
         held.close()
+
+
+def test_no_flipped_bit_changes_what_a_file_says() -> None:
+    swap = lock(record())(record())
+    encoded = encode_recorded(swap)
+    for place in range(len(encoded)):
+        flipped = bytes([*encoded[:place], encoded[place] ^ 1 << place % 8, *encoded[place + 1 :]])
+        try:
+            assert decode_recorded(flipped) == swap
+        except Malformed:
+            continue
+
+
+def test_a_file_from_before_checksums_is_read() -> None:
+    swap = record()
+    file = json.loads(encode_recorded(swap))
+    del file["checksum"]
+    assert decode_recorded(json.dumps(file).encode()) == swap

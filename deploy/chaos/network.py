@@ -86,6 +86,10 @@ class ChaosNetwork:
         """Where the links' process is told what to do."""
         return self.network.ports[LINKS]
 
+    def idle(self, trader: str) -> Path:
+        """Return the file by which a trader shows, once it drains, that none of its swaps is open."""
+        return self.network.folder / f"idle-{trader}"
+
     def wallet(self, trader: str) -> Path:
         """Return a trader's wallet."""
         return self.network.folder / "wallets" / trader
@@ -133,6 +137,7 @@ def _trader_settings(made: ChaosNetwork, name: str, load: Load) -> str:
             "wallet": str(made.wallet(name)),
             "journal": str(made.journal(name)),
             "draining": str(made.draining),
+            "idle": str(made.idle(name)),
             "sequencer": address("sequencer"),
             # Whose first coordinator is whose differs, so that both have proposals.
             "bridges": [address(bridge) for bridge in _turned(BRIDGES, TRADERS.index(name))],

@@ -44,6 +44,9 @@ DRAIN_MS_MAX: Final = 60_000
 HISTORY_FILE: Final = "history.jsonl"
 """The history, in the run's folder."""
 
+LOOK_S: Final = 0.1
+"""How often it is looked whether all swaps are over."""
+
 DEALS_MAX: Final = 1_000_000
 """Deals of a trader who is not told how many."""
 
@@ -230,21 +233,19 @@ class _Run:
         """Let everything that was begun come to its end. Raises Broken."""
         self.history.note("all", "healed: nothing new is begun")
         started_s = time.monotonic()
-        injector.let_end(TRADERS)
         self.made.draining.touch()
-        try:
-            async with asyncio.timeout(DRAIN_MS_MAX / 1_000):
-                codes = await asyncio.gather(*map(self.devnet.ended, TRADERS))
-        except TimeoutError:
-            names = [name for name in TRADERS if self.devnet.is_running(name)]
-            raise Broken(
-                f"{DRAIN_MS_MAX} ms after the last fault {', '.join(names)} had open swaps"
-            ) from None
-        for name, code in zip(TRADERS, codes, strict=True):
-            if code:
-                raise Broken(str(self.devnet.failure(name, f"ended with exit code {code}")))
+        while late := [name for name in TRADERS if not self.made.idle(name).exists()]:
+            if time.monotonic() - started_s > DRAIN_MS_MAX / 1_000:
+                raise Broken(f"{DRAIN_MS_MAX} ms after the last fault {', '.join(late)} had open swaps")
+            await asyncio.sleep(LOOK_S)
         self.outcome.healed_ms = round((time.monotonic() - started_s) * 1_000)
         self.history.note("all", "every swap is at its end", after_ms=self.outcome.healed_ms)
+        injector.let_end(TRADERS)
+        for name, code in zip(
+            TRADERS, await asyncio.gather(*map(self.devnet.terminate, TRADERS)), strict=True
+        ):
+            if code:
+                raise Broken(str(self.devnet.failure(name, f"ended with exit code {code}")))
 
 
 async def _until_phase(client: BridgeClient, phase: SwapPhase | None) -> None:

@@ -33,8 +33,8 @@ CLAIM: Final = (
 HEALED: Final = f"After the last fault every open swap is at its end within {HEAL_MS_MAX // 1_000} s"
 
 NOT_COVERED: Final = (
-    "power loss and bit rot, which have trials of their own; more than one machine; a wrong wall clock, which "
-    "`lockstep chaos` sets by libfaketime and forked processes cannot have; the settlement log's data "
+    "power loss and bit rot, which have trials of their own; more than one machine; a wrong wall clock, "
+    "which `lockstep chaos` sets by libfaketime and forked processes cannot have; the settlement log's data "
     "deleted or older. Trials are slices: a network, a seed, a verdict."
 )
 

@@ -14,7 +14,7 @@ from deploy.node.process import announce_ready
 
 
 def main() -> None:
-    """Trade until told to drain."""
+    """Trade until stopped."""
     run_service(
         serve,
         TraderSettings,
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 async def serve(settings: TraderSettings, stopping: asyncio.Event) -> None:
-    """Trade until told to drain and all is over, or until `stopping` is set."""
+    """Trade until `stopping` is set."""
     configure_logs(settings.logs, process=settings.name)
     _, genesis = load_genesis(settings.genesis)
     keys = {name: load_key(settings.keys / f"{name}.pem") for name in settings.names}

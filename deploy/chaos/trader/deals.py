@@ -44,7 +44,10 @@ _POLICIES: Final = (RevealPolicy.BY_TRADER, RevealPolicy.BY_TRADER, *RevealPolic
 """Who reveals an honest swap: the trader itself somewhat more often."""
 
 _THREE_LEGS_SHARE: Final = 0.2
+_HONEST_LOCK_WITHIN_MS: Final = (10_000, 20_000)
+"""Long enough for a party that is dead for seconds: the swap goes on when it is back."""
 _LOCK_WITHIN_MS: Final = (4_000, 7_000)
+"""Of all others, some of which wait for this very deadline."""
 _REVEAL_WITHIN_MS: Final = (5_000, 12_000)
 _REVEAL_WITHIN_MS_LEAST: Final = 5_000
 _UNITS_MAX: Final = 20
@@ -88,12 +91,19 @@ def deal_of(seed: int, proposer: str, number: int, *, names: Sequence[str], roll
             conduct + CODES * chance.randint(1, _UNITS_MAX),
             *(chance.randint(1, CODES * _UNITS_MAX) for _ in range(count - 1)),
         ),
-        lock_within_ms=chance.randint(*_LOCK_WITHIN_MS),
+        lock_within_ms=_lock_within_ms(conduct, chance),
         # Who waits for a deadline waits no longer than it must.
         reveal_within_ms=(
             _REVEAL_WITHIN_MS_LEAST if conduct is Conduct.ABANDONED else chance.randint(*_REVEAL_WITHIN_MS)
         ),
     )
+
+
+def _lock_within_ms(conduct: Conduct, chance: random.Random) -> int:
+    if conduct is Conduct.ABANDONED:
+        # It is over only when the reveal's deadline has passed as well.
+        return _LOCK_WITHIN_MS[0]
+    return chance.randint(*(_HONEST_LOCK_WITHIN_MS if conduct is Conduct.HONEST else _LOCK_WITHIN_MS))
 
 
 def legs_of(deal: Deal, accounts: Mapping[str, PublicKey], assets: Mapping[str, str]) -> tuple[Leg, ...]:

@@ -26,7 +26,9 @@ class TraderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal: Path
     """What it says that it did, as JSON lines."""
     draining: Path
-    """Once this file is there, nothing new is begun, and the process ends when all that was is over."""
+    """Once this file is there, nothing is proposed or paid any more."""
+    idle: Path
+    """This file is there, from then on, while none of its swaps is open."""
     sequencer: str
     """The sequencer, `host:port`."""
     bridges: tuple[str, ...]

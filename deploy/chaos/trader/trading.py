@@ -51,6 +51,10 @@ FAUCET_AMOUNT: Final = 50_000_00
 _Answer = TypeVar("_Answer")
 
 
+class _Stopped(Exception):
+    """It was told to stop."""
+
+
 @dataclass
 class Trading:
     """One trader at work."""
@@ -71,39 +75,40 @@ class Trading:
     """Deals that were begun before this process."""
     _driven: set[SwapId] = field(default_factory=set)
     _open: int = 0
-    _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Work until told to drain and everything is over, or until `stopping`."""
-        async with asyncio.TaskGroup() as group:
-            stopped = group.create_task(stopping.wait())
-            working = group.create_task(self._work(group))
-            await asyncio.wait((stopped, working), return_when=asyncio.FIRST_COMPLETED)
-            if stopped.done():
-                raise asyncio.CancelledError("it was told to stop")
-            stopped.cancel()
+        """Work until `stopping`. Once told to drain, nothing is proposed or paid any more."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work(group))
+                await stopping.wait()
+                raise _Stopped
+        except* _Stopped:
+            pass
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
-        busy = [
-            *(group.create_task(self._make(bridge)) for bridge in self.bridges),
-            *(group.create_task(self._accept(group, bridge)) for bridge in self.bridges),
-        ]
+        for bridge in self.bridges:
+            group.create_task(self._make(bridge))
+            group.create_task(self._accept(group, bridge))
         for swap in self.desk.wallet.swaps(self.desk.trader.account):
             if swap.outcome is None:
                 self._begin(group, swap)
-        if not self._open:
-            self._idle.set()
-        proposing = group.create_task(self._propose_all(group))
-        paying = group.create_task(self._pay_all())
+        busy = (group.create_task(self._propose_all(group)), group.create_task(self._pay_all()))
         # Who tells it does not know of this process, which may have been started just now.
         while not await asyncio.to_thread(self.settings.draining.exists):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
-        proposing.cancel()
-        paying.cancel()
-        await self._idle.wait()
-        self.journal.note("drained")
         for task in busy:
             task.cancel()
+        while True:
+            self._show_idle()
+            await asyncio.sleep(LOOK_S)
+
+    def _show_idle(self) -> None:
+        """Let it be seen, by a file, whether all that was begun is over: others may begin something yet."""
+        if self._open:
+            self.settings.idle.unlink(missing_ok=True)
+        else:
+            self.settings.idle.touch()
 
     # --- proposing ----------------------------------------------------------------------------------------
 
@@ -182,7 +187,6 @@ class Trading:
         """Take a swap to its end in a task."""
         self._driven.add(swap.swap_id)
         self._open += 1
-        self._idle.clear()
         return group.create_task(self._finish(swap))
 
     async def _finish(self, swap: RecordedSwap) -> None:
@@ -196,8 +200,6 @@ class Trading:
             ms=round((time.monotonic() - started_s) * 1_000),
         )
         self._open -= 1
-        if not self._open:
-            self._idle.set()
 
     async def _drive(self, swap: RecordedSwap) -> RecordedSwap:
         conduct = conduct_of(swap.terms)

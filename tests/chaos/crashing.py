@@ -152,8 +152,8 @@ class Trace:
     def has_come_to(self, fault: Fault) -> bool:
         """Answer whether the process came to where the fault is."""
         seen = self.counted()
-        # A call that failed or was cut off is not on the record.
-        return len(seen.calls) + 1 >= fault.hit if fault.is_call else seen.points[fault.point] >= fault.hit
+        # A call that failed is not on the record, so that the last of these came after it.
+        return len(seen.calls) >= fault.hit if fault.is_call else seen.points[fault.point] >= fault.hit
 
 
 def is_shim_loaded() -> bool:

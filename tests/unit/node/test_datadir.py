@@ -1,5 +1,6 @@
 """The data folder: one owner, files replaced whole, a cell that survives torn writes."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from deploy.node.datadir import (
     CELL_VALUE_BYTES_MAX,
     DataFolder,
     DurableCell,
+    FileLock,
     create_atomically,
     write_atomically,
 )
@@ -53,6 +55,19 @@ with DataFolder(Path({str(tmp_path)!r})):
         holder.wait(timeout=30)
         with DataFolder(tmp_path):
             pass
+
+
+def test_a_lock_that_cannot_be_written_is_a_failed_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(StorageFailed, match=r"lock could not be written: .*; mend the disk"):
+        FileLock(tmp_path / "lock")
+    monkeypatch.undo()
+    FileLock(tmp_path / "lock").close()
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:

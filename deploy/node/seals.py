@@ -58,15 +58,17 @@ def find_unsound(connection: sqlite3.Connection) -> str | None:
     [(structure,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
     if structure != "ok":
         return str(structure)
-    tables = connection.execute(
-        "SELECT schema.name, group_concat(of_table.name) FROM sqlite_schema AS schema,"
-        " pragma_table_info(schema.name) AS of_table"
-        " WHERE schema.type = 'table' AND of_table.name != 'id' GROUP BY schema.name"
-        " HAVING max(of_table.name = 'seal')"
-    ).fetchall()
-    for table, columns in tables:
-        # The names are the schema's own.
-        for *values, sealed in connection.execute(f"SELECT {columns} FROM {table}"):  # noqa: S608
+    for table, read_all in connection.execute(_READ_SEALED_TABLES).fetchall():
+        for *values, sealed in connection.execute(read_all):
             if sealed != seal(*values):
                 return f"a row of {table} is not what was written"
     return None
+
+
+# Every table with seals, and the statement that reads it: the schema's own names, in the schema's order.
+_READ_SEALED_TABLES: Final = """
+    SELECT schema.name, 'SELECT ' || group_concat(columns.name) || ' FROM ' || schema.name
+    FROM sqlite_schema AS schema, pragma_table_info(schema.name) AS columns
+    WHERE schema.type = 'table' AND columns.name != 'id'
+    GROUP BY schema.name HAVING max(columns.name = 'seal')
+"""

@@ -22,12 +22,14 @@ from deploy.commands.frame import (
     EXIT_DONE,
     EXIT_UNVERIFIED,
     Command,
+    CommandFailed,
     Options,
     json_option,
     print_json_line,
     run,
 )
 from deploy.commands.parameters import DURATION
+from deploy.devnet.launcher import DevnetFailed
 
 _PHASES: Final = {
     phase.name.lower(): phase
@@ -138,7 +140,10 @@ def chaos(
     async def work() -> int:
         chosen = folder or Path(tempfile.mkdtemp(prefix="lockstep-chaos-"))
         with watching(plan, is_json=options.is_json) as tell:
-            outcome = await run_chaos(chosen, plan, tell)
+            try:
+                outcome = await run_chaos(chosen, plan, tell)
+            except DevnetFailed as failure:
+                raise CommandFailed(f"the network does not start: {failure}", code="NOT_STARTED") from failure
         history = chosen / HISTORY_FILE
         if outcome.ok and folder is None:
             await asyncio.to_thread(_keep_history_alone, chosen)

@@ -109,8 +109,8 @@ class Outcome:
 async def run_chaos(folder: Path, plan: Plan, tell: Tell, *, spawn: Spawn = execute) -> Outcome:
     """Run `plan` in an empty or new folder.
 
-    `spawn` is how processes are started. What breaks a promise is in the outcome; raises SettingsInvalid for
-    the folder, and defects.
+    `spawn` is how processes are started. What breaks a promise is in the outcome. Raises SettingsInvalid for
+    the folder, DevnetFailed if the network cannot be started at all, and defects.
     """
     made = create_chaos_network(folder, _load_of(plan), is_linked=plan.is_linked)
     outcome = Outcome()
@@ -118,19 +118,22 @@ async def run_chaos(folder: Path, plan: Plan, tell: Tell, *, spawn: Spawn = exec
     outcome.counts = history.counts
     clocks = Clocks(spawn)
     try:
-        await _play(plan, made, clocks, history, outcome)
+        async with AsyncExitStack() as stack:
+            devnet = await stack.enter_async_context(running(made.network, extra=EXTRA, spawn=clocks))
+            run = _Run(plan, made, devnet, clocks, history, outcome, stack)
+            links = await run.start_rest()
+            await _play(run, links)
         history.note("all", "verdict", ok=outcome.ok, broken=outcome.broken, **history.counts.as_json())
     finally:
         history.close()
     return outcome
 
 
-async def _play(plan: Plan, made: ChaosNetwork, clocks: Clocks, history: History, outcome: Outcome) -> None:
-    """Run all of it, and note in `outcome` what broke a promise."""
+async def _play(run: "_Run", links: LinksClient | None) -> None:
+    """Do all of it, and note in the outcome what broke a promise."""
+    outcome = run.outcome
     try:
-        async with AsyncExitStack() as stack:
-            devnet = await stack.enter_async_context(running(made.network, extra=EXTRA, spawn=clocks))
-            await _Run(plan, made, devnet, clocks, history, outcome, stack).play()
+        await run.play(links)
     except* Broken as several:
         outcome.broken = str(_first(several))
     except* (DevnetFailed, TimeoutError, LockstepError) as several:
@@ -154,11 +157,10 @@ class _Run:
     outcome: Outcome
     stack: AsyncExitStack
 
-    async def play(self) -> None:
-        """Start the load, disturb, let heal, judge. Raises Broken."""
+    async def play(self, links: LinksClient | None) -> None:
+        """Disturb, let heal, judge. Raises Broken, and DevnetFailed if a process does not come back."""
         enter = self.stack.enter_async_context
         judge = await enter(judging(self.made, self.history))
-        links = await self._start_rest()
         injector = await enter(injecting(self.made, self.devnet, self.clocks, links, self.history))
         injector.watch((*SERVICES, *TRADERS))
         async with asyncio.TaskGroup() as group:
@@ -178,7 +180,8 @@ class _Run:
                 f"not {HEAL_MS_MAX}"
             )
 
-    async def _start_rest(self) -> LinksClient | None:
+    async def start_rest(self) -> LinksClient | None:
+        """Start what a devnet has not. Raises DevnetFailed."""
         links: LinksClient | None = None
         if self.plan.is_linked:
             await self.devnet.start(LINKS)

@@ -17,7 +17,7 @@ from deploy.node.server import Server, serving
 from lockstep.order import is_rollup_id
 from lockstep.types import RollupId
 from lockstep.v1 import rollup_pb2_grpc
-from rollups.attester import Attester
+from rollups.attester import UNDER_WAY_MAX, Attester
 from rollups.client import RollupClient
 from rollups.comparing import LogComparison
 from rollups.node import RollupNode
@@ -70,7 +70,8 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
             }
             tasks.append(PeerComparison(node, peers).run)
         if key is not None:
-            tasks.append(Attester(key, node, order).run)
+            bundles = await stack.enter_async_context(order.stream(in_flight_max=UNDER_WAY_MAX))
+            tasks.append(Attester(key, node, bundles).run)
         service = RollupService(node, stopping, attester=attester, poster=poster)
         server = await stack.enter_async_context(
             serving(

@@ -9,7 +9,7 @@ key stands, so that sending one twice changes nothing.
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -20,26 +20,35 @@ from lockstep.order import Bundle, Transaction
 from lockstep.signing import SigningKey
 from lockstep.swap_entries import Attestation, sign_attestation
 from lockstep.types import SWAP_NAMESPACE, HeaderHash, Height
-from rollups.node import Order, Published, RollupNode
+from rollups.node import Published, RollupNode
 from rollups.outbox import item_of
 from rollups.runtime import LegName
+from sequencer.client import Ordered
 
 BEFORE_SEND: Final = FAILPOINTS.declare(
     "rollup.attest.before_send", "verdicts are durable and signed, nothing is sent"
 )
 SENT: Final = FAILPOINTS.declare("rollup.attest.sent", "an attestation is ordered, not seen by this node")
 
-UNDER_WAY_MAX: Final = 16
-"""Attestations that are under way at a time."""
+UNDER_WAY_MAX: Final = 2
+"""Attestations that are not answered at a time. While they are, verdicts gather for the next one, so that a
+busy node signs, sends and has ordered fewer entries, and an idle one sends each verdict at once."""
 
 PAUSE_MS: Final = 500
 """How long verdicts wait to be sent again after an attestation of them failed or did not count."""
 
 
+class Submitter(Protocol):
+    """Where attestations go; `sequencer.client.SubmitStream` is one."""
+
+    async def submit(self, bundle: Bundle, *, timeout_ms: int = 10_000) -> Ordered:
+        """Have a bundle ordered."""
+
+
 class Attester:
     """Attests one node's verdicts with one key."""
 
-    def __init__(self, key: SigningKey, node: RollupNode, order: Order) -> None:
+    def __init__(self, key: SigningKey, node: RollupNode, order: Submitter) -> None:
         """Sign with `key`, which is the one whose outbox `node` keeps, and send to `order`."""
         self._key = key
         self._node = node
@@ -75,13 +84,19 @@ class Attester:
             FAILPOINTS.reach(BEFORE_SEND)
             ordered = await self._order.submit(bundle)
             FAILPOINTS.reach(SENT)
+            self._answered()
             await self._node.wait_for(ordered.placement.height)
             log.info("attestation_ordered", ordered_height=ordered.placement.height)
         except LockstepError as error:
+            self._answered()
             log.info("attestation_failed", reason=str(error))
         if any(name in self._node.outbox for name in names):
             await asyncio.sleep(PAUSE_MS / 1_000)
+            self._finished.set()
         self._under_way.difference_update(names)
+
+    def _answered(self) -> None:
+        """Make room for the next attestation."""
         self._attestations -= 1
         self._finished.set()
 

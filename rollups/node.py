@@ -19,7 +19,7 @@ from lockstep.genesis import Genesis
 from lockstep.header import Tip
 from lockstep.key_history import KeyHistory
 from lockstep.merkle import AppendTree
-from lockstep.order import Bundle, Entry
+from lockstep.order import Entry
 from lockstep.receipts import receipt_leaf_hash
 from lockstep.register import Contradicted
 from lockstep.types import (
@@ -32,10 +32,11 @@ from lockstep.types import (
 )
 from rollups.batch import Batch
 from rollups.outbox import EMPTY, Outbox, outstanding
+from rollups.receipt_waits import ReceiptWaits
 from rollups.runtime import Executed, OwnEntry, RollupState, escrows_in, look_at, rollup_block
 from rollups.state import MemoryState
 from rollups.storage import Delta, Loaded, Storage, StoredBlock
-from sequencer.client import FollowedBlock, KeyAt, Ordered
+from sequencer.client import FollowedBlock, KeyAt
 
 ENTRIES_INLINE_MAX: Final = 8
 """Own transactions of a block up to which a trip to other threads costs more than it saves."""
@@ -48,15 +49,12 @@ CAUGHT_UP_BLOCKS: Final = 32
 
 
 class Order(Protocol):
-    """Where blocks come from and attestations go to; `sequencer.client.SequencerClient` is one."""
+    """Where blocks come from; `sequencer.client.SequencerClient` is one."""
 
     def follow(
         self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
     ) -> AsyncIterator[FollowedBlock]:
         """Yield every block after `tip`, verified, without gaps, for ever."""
-
-    async def submit(self, bundle: Bundle, *, timeout_ms: int = 10_000) -> Ordered:
-        """Have a bundle ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +98,8 @@ class RollupNode:
         """Verdicts that `attester` has still to attest, as of the published height."""
         self.head_height: int | None = None
         """The newest block that the sequencer told of; None while nothing was heard since the start."""
+        self.receipt_waits = ReceiptWaits()
+        """Who waits for a receipt."""
         self.stopped_reason = ""
         """Why it speaks no more, until a person has looked and restarted it; empty while it may."""
         self.sequencer_keys = KeyHistory("sequencer", loaded.state.register.registry, loaded.state.height)
@@ -153,11 +153,13 @@ class RollupNode:
         """
         structlog.get_logger().error("rollup_not_ready", rollup=self.rollup, reason=reason)
         self.stopped_reason = "; ".join(filter(None, (self.stopped_reason, reason)))
+        self.receipt_waits.wake_all()
         self._tell()
 
     def hold_back(self, by: str, reason: str) -> None:
         """Do not answer for the state or attest it before `release` is called with the same `by`."""
         self._held_back[by] = reason
+        self.receipt_waits.wake_all()
         self._tell()
 
     def release(self, by: str) -> None:
@@ -227,6 +229,7 @@ class RollupNode:
     def _publish(self, batch: Batch, delta: Delta) -> None:
         self.memory.apply(delta.changes)
         self.receipts.extend(map(receipt_leaf_hash, delta.receipts))
+        self.receipt_waits.publish(delta.first_receipt, delta.receipts)
         self.published = Published(batch.state, delta.blocks[-1])
         if self._attester is not None:
             added = escrows_in(

@@ -24,6 +24,7 @@ from lockstep.types import PublicKey, SwapId, TransactionId
 from lockstep.v1 import common_pb2, rollup_pb2, rollup_pb2_grpc
 from rollups.node import Published, RollupNode
 from rollups.poster import Poster
+from rollups.receipt_waits import NO_LEG, Awaited
 from rollups.runtime import modules_of
 from rollups.state import amount_at
 from rollups.storage import StoredBlock
@@ -256,15 +257,15 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
     async def _receipt(self, request: rollup_pb2.GetReceiptRequest, subject: str) -> tuple[int, bytes]:
         """Return index and bytes of a receipt, as soon as it is there."""
         found: tuple[int, bytes] | None = None
-        with suppress(TimeoutError):
+        with suppress(TimeoutError), self._node.receipt_waits.of(_awaited(request)) as woken:
             async with asyncio.timeout(request.wait_ms / 1_000 if request.wait_ms else None):
                 while True:
                     self._node.verify_ready()
-                    changed = self._node.changed
+                    woken.clear()
                     found = await self._find_receipt(request)
                     if found is not None or not request.wait_ms:
                         break
-                    await unless_stopping(self._stopping, changed.wait())
+                    await unless_stopping(self._stopping, woken.wait())
         if found is None:
             raise NotFound(subject="receipt of", name=subject)
         return found
@@ -342,6 +343,17 @@ def _subject_of(request: rollup_pb2.GetReceiptRequest) -> str:
             return f"number {request.index}"
         case _:
             raise _malformed("subject", "is missing")
+
+
+def _awaited(request: rollup_pb2.GetReceiptRequest) -> Awaited:
+    """Return for what a request waits."""
+    match request.WhichOneof("subject"):
+        case "transaction_id":
+            return request.transaction_id, NO_LEG
+        case "settled_leg":
+            return request.settled_leg.swap_id, request.settled_leg.leg
+        case _:
+            return request.index
 
 
 def _snapshot() -> Iterator[rollup_pb2.StreamSnapshotResponse]:

@@ -58,7 +58,11 @@ class _Sending:
 
 
 class SubmitStream:
-    """A stream of bundles. Enter it with `async with`; at the end what is unanswered fails."""
+    """A stream of bundles. Enter it with `async with`; at the end what is unanswered fails.
+
+    What cannot pass by itself, as another service at the address, fails what is in flight; the next bundle
+    tries anew.
+    """
 
     def __init__(
         self,
@@ -80,8 +84,10 @@ class SubmitStream:
         self._sending = _Sending(deque())
         self._newest: ProvenHeader | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
+        self._is_open = True
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -89,6 +95,7 @@ class SubmitStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._task is not None, "entered before it is left"
+        self._is_open = False
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._fail_all(ShuttingDown())
@@ -115,14 +122,16 @@ class SubmitStream:
             try:
                 return await self._submit_once(bundle)
             except LockstepError as error:
-                if not error.retryable or self._task is None or self._task.done():
+                if not error.retryable or not self._is_open:
                     raise
                 wait_ms = DEFAULT_BACKOFF.wait_ms(min(attempt, 32), error.retry_after_ms, self._randomness)
             await asyncio.sleep(wait_ms / 1_000)
 
     async def _submit_once(self, bundle: Bundle) -> Ordered:
-        if self._task is None or self._task.done():
+        if not self._is_open:
             raise ShuttingDown
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
         correlation_id = next(self._correlation_ids)
         item = _InFlight(
             sequencer_pb2.Submission(correlation_id=correlation_id, bundle=bundle_message(bundle)),

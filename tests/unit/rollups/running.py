@@ -34,7 +34,10 @@ class FakeOrder:
         self.failures: list[LockstepError] = []
         self.submitted: list[Bundle] = []
         self.is_ordering = True
+        self.answering = asyncio.Event()
+        self.answering.set()
         self._grown = asyncio.Event()
+        self._asked = asyncio.Event()
 
     def block(self, *transactions: tuple[str, bytes], advance_ms: int = 100) -> int:
         """Make the next block and return its height."""
@@ -62,8 +65,18 @@ class FakeOrder:
                 yield replace(followed, block=block, head_height=Height(len(self.chain.blocks)))
             await grown.wait()
 
+    async def until_submitted(self, count: int) -> None:
+        """Wait until so many bundles came, and no more."""
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.submitted) < count:
+                self._asked.clear()
+                await self._asked.wait()
+        assert len(self.submitted) == count
+
     async def submit(self, bundle: Bundle, *, timeout_ms: int = 10_000) -> Ordered:
         self.submitted.append(bundle)
+        self._asked.set()
+        await self.answering.wait()
         if self.failures:
             raise self.failures.pop(0)
         height = len(self.chain.blocks)

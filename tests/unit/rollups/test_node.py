@@ -20,6 +20,7 @@ from lockstep.settlement_entries import CommitmentEntry, decode_settlement_entry
 from lockstep.swap_entries import Attest, RejectReason, decode_swap_entry
 from lockstep.transactions import Lock, Transfer
 from lockstep.types import Namespace
+from rollups.attester import UNDER_WAY_MAX
 from rollups.outbox import EMPTY
 from rollups.storage import APPLICATION_ID, SCHEMA, open_storage
 from sequencer.client import FollowedBlock, KeyAt
@@ -38,7 +39,14 @@ from tests.unit.rollups.chain import (
     make_swap,
 )
 from tests.unit.rollups.histories import History
-from tests.unit.rollups.running import FakeAnchored, FakeLog, FakeOrder, reach, running, until
+from tests.unit.rollups.running import (
+    FakeAnchored,
+    FakeLog,
+    FakeOrder,
+    reach,
+    running,
+    until,
+)
 from tests.unit.rollups.test_histories import random_actions
 
 
@@ -230,6 +238,19 @@ async def test_a_full_outbox_is_attested_in_parts(tmp_path: Path, monkeypatch: p
     async with running(tmp_path, order, key=ATTESTERS[ALPHA]) as node:
         await until(node, lambda: node.published.height >= 2 and not node.outbox)
         assert [len(each.attestation.items) for each in attested(order)] == [2, 2, 1]
+
+
+async def test_verdicts_gather_while_attestations_are_not_answered(tmp_path: Path) -> None:
+    chain = Chain()
+    order = FakeOrder(chain)
+    order.answering.clear()
+    async with running(tmp_path, order, key=ATTESTERS[ALPHA]) as node:
+        for count in range(1, 6):
+            await reach(node, order.block(*with_lock(chain)))
+            await order.until_submitted(min(count, UNDER_WAY_MAX))
+        order.answering.set()
+        await until(node, lambda: not node.outbox)
+    assert [len(each.attestation.items) for each in attested(order)] == [1] * UNDER_WAY_MAX + [3]
 
 
 @pytest.mark.parametrize("failure", [UnavailablePeer(peer="s"), TimedOut(peer="s"), NotReady(reason="r")])

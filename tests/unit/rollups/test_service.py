@@ -42,6 +42,7 @@ from rollups.client import RollupClient
 from rollups.node import RollupNode
 from rollups.poster import Poster
 from rollups.service import SERVICE_NAME, RollupService
+from rollups.storage import Storage
 from tests.unit.rollups.chain import ALPHA, ANN, ATTESTERS, BETA, BOB, CARL, Chain, Swap, key, make_swap
 from tests.unit.rollups.running import DEADLINE_S, FakeLog, FakeOrder, reach, running
 
@@ -163,6 +164,32 @@ async def test_receipts_of_transactions_and_waiting_for_them(tmp_path: Path) -> 
         await alpha.block(payment)
         receipt = await waiting
         assert (receipt.code, receipt.height, receipt.signer) == (ReceiptCode.OK, 2, ANN.public_key)
+
+
+async def test_a_wait_searches_the_database_for_its_own_receipt_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = 0
+    find = Storage.receipt_of_leg
+
+    async def counted(storage: Storage, swap_id: SwapId, leg: int) -> tuple[int, bytes] | None:
+        nonlocal searches
+        searches += 1
+        return await find(storage, swap_id, leg)
+
+    monkeypatch.setattr(Storage, "receipt_of_leg", counted)
+    async with served(tmp_path) as alpha:
+        await alpha.block()
+        other = await alpha.play_swap()
+        waiting = asyncio.create_task(alpha.client.settlement(SwapId(bytes(32)), 0, wait_ms=10_000))
+        settled = await alpha.client.settlement(other.id, 0, wait_ms=10_000)
+        assert settled.height == alpha.node.published.height
+        for _ in range(5):
+            await alpha.block(alpha.pay()[1])
+        assert searches == 2
+        alpha.node.hold_back("test", "somebody looks")
+        with pytest.raises(NotReady):
+            await waiting
 
 
 async def test_the_receipt_that_acted_is_told_rather_than_copies_that_failed(tmp_path: Path) -> None:

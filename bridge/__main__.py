@@ -17,6 +17,7 @@ from bridge.coordinator import Coordinator
 from bridge.levels import Asked
 from bridge.observing import AnchorLog, Node, Observer
 from bridge.reading import Views
+from bridge.senders import IN_FLIGHT_MAX
 from bridge.service import NAME, BridgeService
 from bridge.settings import BridgeSettings
 from bridge.settlement.client import SettlementClient
@@ -94,7 +95,9 @@ async def serve(settings: BridgeSettings, stopping: asyncio.Event) -> None:
                 sequencer_key=book.sequencer_keys.at,
             )
         )
-        coordinator = Coordinator(book, database, order, commits_file=folder.path / COMMITS_FILE)
+        bundles = await stack.enter_async_context(order.stream(in_flight_max=IN_FLIGHT_MAX))
+        commits_file = folder.path / COMMITS_FILE
+        coordinator = Coordinator(book, database, order, bundles, commits_file=commits_file)
         observer = Observer(
             coordinator,
             Views(database),

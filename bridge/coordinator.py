@@ -29,7 +29,7 @@ from bridge.blocks import ENTRY_NAMES, Resolution, follow_block, opened_ids
 from bridge.book import Book
 from bridge.calls import Calls
 from bridge.commands import Accept, Command, Follow, Progress, Propose, Reveal, Settle, Withdraw
-from bridge.order import Order
+from bridge.order import Order, Submitter
 from bridge.progress import take_progress
 from bridge.reading import Views
 from bridge.senders import Senders
@@ -94,9 +94,15 @@ class Coordinator:
     """`run` it in a task; everybody else may `ask`, and look at what is public."""
 
     def __init__(
-        self, book: Book, database: Database, order: Order, *, commits_file: Path | None = None
+        self,
+        book: Book,
+        database: Database,
+        order: Order,
+        bundles: Submitter,
+        *,
+        commits_file: Path | None = None,
     ) -> None:
-        """Own `book`, write to `database`, follow `order` and send to it.
+        """Own `book`, write to `database`, follow `order` and send to `bundles`.
 
         `commits_file` is told how many transactions there were (`deploy.node.high_water`).
         """
@@ -108,6 +114,7 @@ class Coordinator:
         """Set, and replaced by a new one, after each commit that changed a swap."""
         self._database = database
         self._order = order
+        self._bundles = bundles
         self._commits_file = commits_file
         self._calls = Calls(book, database)
         self._views = Views(database)
@@ -121,7 +128,7 @@ class Coordinator:
         """Work until cancelled. Raises what must end the process."""
         try:
             async with asyncio.TaskGroup() as group:
-                senders = Senders(self._order, group, self.tell)
+                senders = Senders(self._bundles, group, self.tell)
                 senders.start(self.book.sendings())
                 group.create_task(self._write(senders))
                 group.create_task(self._follow())

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from bridge.commands import Command, Settle
-from bridge.order import Order
+from bridge.order import Submitter
 from bridge.swap import Sending, SendKind
 from deploy.node.client import Backoff
 from deploy.node.failpoints import FAILPOINTS
@@ -58,7 +58,7 @@ class Senders:
     """The tasks, in a group that outlives none of them."""
 
     def __init__(
-        self, order: Order, group: asyncio.TaskGroup, tell: Callable[[Command], Awaitable[None]]
+        self, order: Submitter, group: asyncio.TaskGroup, tell: Callable[[Command], Awaitable[None]]
     ) -> None:
         """Send to `order` in tasks of `group`; `tell` the writer what was answered."""
         self._order = order

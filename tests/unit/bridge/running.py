@@ -118,7 +118,7 @@ async def running(path: Path, order: FakeOrder) -> AsyncIterator[Rig]:
     """
     async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
         book = Book(await load(database, GENESIS, new_sequence=FIRST_SEQUENCE))
-        coordinator = Coordinator(book, database, order)
+        coordinator = Coordinator(book, database, order, order)
         views, stopping = Views(database), asyncio.Event()
         service = BridgeService(genesis=GENESIS, coordinator=coordinator, views=views, stopping=stopping)
         work = asyncio.create_task(coordinator.run())

@@ -100,6 +100,7 @@ class Book:
         self._register_rows = dict(rows(None, loaded.register)) if loaded.is_new else {}
         self._addresses: dict[BundleId, Address] = {}
         self._alarms: list[tuple[int, SwapId]] = []
+        self._messages: dict[SwapId, tuple[Swap, bridge_pb2.Swap]] = {}
         for swap in self.live.values():
             self._index(None, swap)
 
@@ -132,14 +133,21 @@ class Book:
             self.add_event(swap.swap_id, event)
         return swap
 
+    def message_of(self, swap: Swap) -> bridge_pb2.Swap:
+        """Return a swap in memory as it travels. It is made once: nobody may change it."""
+        known = self._messages.get(swap.swap_id)
+        return known[1] if known is not None and known[0] is swap else swap_message(swap)
+
     def _number(self, old: Swap | None, swap: Swap) -> Swap:
         """Return the swap with the number of this change, if it is one that can be seen."""
-        if old is not None and swap_message(old) == swap_message(swap):
-            return swap
-        swap = replace(swap, sequence=self.next_sequence)
-        self.next_sequence += 1
-        view = swap_message(swap).SerializeToString()
-        self.batch.rows[writing.PUT_CHANGE].append((swap.sequence, swap.swap_id, view))
+        message = swap_message(swap)
+        if old is None or self.message_of(old) != message:
+            swap = replace(swap, sequence=self.next_sequence)
+            message.sequence = self.next_sequence
+            self.next_sequence += 1
+            row = (swap.sequence, swap.swap_id, message.SerializeToString())
+            self.batch.rows[writing.PUT_CHANGE].append(row)
+        self._messages[swap.swap_id] = swap, message
         return swap
 
     def put_over_view(self, view: bridge_pb2.Swap, *events: bridge_pb2.SwapEvent) -> None:
@@ -195,7 +203,7 @@ class Book:
         changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
         yield writing.PUT_COMMITS, [(self.commits + 1,)]
         yield writing.PUT_VIEW, list(self.batch.views.values())
-        yield from writing.swap_statements(changed)
+        yield from writing.swap_statements(changed, self.message_of)
         yield from self.batch.rows.items()
         yield from writing.pruning_statements(next_sequence=self.next_sequence, time_ms=self.register.time_ms)
 
@@ -204,7 +212,7 @@ class Book:
         effects = Effects(tuple(self._started()), tuple(self._stopped()))
         for swap_id in self.batch.before:
             if self.live[swap_id].is_final:
-                del self.live[swap_id]
+                del self.live[swap_id], self._messages[swap_id]
         self.commits += 1
         self.durable_sequence = self.next_sequence
         self.heights = self.batch.heights or self.heights

@@ -15,7 +15,6 @@ from bridge.blocks import ENTRY_NAMES, plan
 from bridge.book import Book
 from bridge.commands import Accept, Propose, Reveal, Withdraw
 from bridge.history import local_event, name_leg
-from bridge.messages import swap_message
 from bridge.phases import UNORDERED, LegState, Phase
 from bridge.reading import Views
 from bridge.requests import Proposal, verify_cancel, verify_lock_fits, verify_openable
@@ -167,7 +166,7 @@ class Calls:
 
     async def _answer(self, swap_id: SwapId) -> Message:
         swap = self._book.live.get(swap_id)
-        view = swap_message(swap) if swap is not None else await self._views.swap(swap_id)
+        view = self._book.message_of(swap) if swap is not None else await self._views.swap(swap_id)
         assert view is not None, "who is answered about a swap has found it"
         return view
 

@@ -4,13 +4,13 @@ Owns the statements, and how long what is of no more use is kept. Decides nothin
 are written whole, so that what is read back is the swap that was put.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from bridge.levels import Source
-from bridge.messages import swap_message
 from bridge.swap import Sending, Swap
 from deploy.node.database import SqlValue, Statement
+from lockstep.v1 import bridge_pb2
 from sequencer.client.messages import bundle_message
 
 CHANGES_KEPT: Final = 100_000
@@ -23,14 +23,19 @@ LAPSED_KEPT_MS: Final = 3_600_000
 """Log time for which a swap that lapsed is remembered: it costs nothing to make many of them."""
 
 
-def swap_statements(changed: Iterable[tuple[Swap | None, Swap]]) -> Iterator[Statement]:
-    """Yield what brings the database from the first to the second of each pair; None: it is new."""
+def swap_statements(
+    changed: Iterable[tuple[Swap | None, Swap]], message_of: Callable[[Swap], bridge_pb2.Swap]
+) -> Iterator[Statement]:
+    """Yield what brings the database from the first to the second of each pair; None: it is new.
+
+    `message_of` gives a swap as it travels.
+    """
     pairs = list(changed)
     ids = [(after.swap_id,) for _, after in pairs]
     yield "DELETE FROM locks WHERE swap_id = ?", ids
     yield "DELETE FROM preimages WHERE swap_id = ?", ids
     yield "DELETE FROM sendings WHERE swap_id = ?", ids
-    yield _PUT_SWAP, [_swap_row(after) for _, after in pairs]
+    yield _PUT_SWAP, [_swap_row(after, message_of(after)) for _, after in pairs]
     yield (
         "INSERT INTO parties VALUES (?1, ?2, seal(?1, ?2))",
         [(party, new.number) for old, new in pairs if old is None for party in _parties(new)],
@@ -139,7 +144,7 @@ _PUT_SWAP: Final = (
 )
 
 
-def _swap_row(swap: Swap) -> tuple[SqlValue, ...]:
+def _swap_row(swap: Swap, message: bridge_pb2.Swap) -> tuple[SqlValue, ...]:
     return (
         swap.number,
         swap.swap_id,
@@ -150,7 +155,7 @@ def _swap_row(swap: Swap) -> tuple[SqlValue, ...]:
         swap.final_ms,
         swap.sequence,
         swap.level,
-        swap_message(swap).SerializeToString(),
+        message.SerializeToString(),
     )
 
 

@@ -22,7 +22,9 @@ CLAIM: Final = (
 
 NOT_COVERED: Final = (
     "a power cut, since a killed process leaves its writes to the kernel; two faults in one swap; "
-    "points that no swap between two traders passes: a lone lock, a changed registry, an ordered checkpoint."
+    "points that no swap between two traders passes: a lone lock, a changed registry, an ordered checkpoint. "
+    "Each run has checks of its own; the auditor judges a network after a batch as well, and on a machine "
+    "that is overloaded does not always come to its end in time: 14 of 30 networks here it judged whole."
 )
 
 

@@ -26,13 +26,7 @@ from lockstep.commitment import (
 from lockstep.errors import Malformed
 from lockstep.genesis import Genesis
 from lockstep.merkle import AppendTree, Frontier
-from lockstep.receipts import (
-    Receipt,
-    ReceiptCode,
-    TransactionReceipt,
-    decode_receipt,
-    receipt_leaf_hash,
-)
+from lockstep.receipts import ReceiptCode, about, receipt_leaf_hash
 from lockstep.register import Register, restore, rows
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import RollupId, SwapId, TransactionId
@@ -475,10 +469,10 @@ def _register_statements(changed: Iterable[tuple[bytes, bytes | None]]) -> list[
 
 
 def _receipt_row(place: int, encoded: bytes) -> tuple[int, int, bytes, int, int, bytes]:
-    receipt: Receipt = decode_receipt(encoded)
-    if isinstance(receipt, TransactionReceipt):
-        return place, receipt.height, receipt.subject, _NO_LEG, int(receipt.code not in _ACTED), encoded
-    return place, receipt.height, receipt.subject, receipt.leg, 0, encoded
+    _, height, subject, code, leg = about(encoded)
+    if leg is None:
+        return place, height, subject, _NO_LEG, int(code not in _ACTED), encoded
+    return place, height, subject, leg, 0, encoded
 
 
 def _block_row(block: StoredBlock) -> tuple[int, bytes, bytes, bytes]:

@@ -231,9 +231,9 @@ class MerkleMap:
         """
         batch = [_change(key, value) for key, value in changes]
         batch.sort(key=_key_of)
-        for change, following in pairwise(batch):
-            if _key_of(change) == _key_of(following):
-                raise ValueError(f"the key hash {_key_of(change).hex()} comes twice in one update")
+        for key, following in pairwise(map(_key_of, batch)):
+            if key == following:
+                raise ValueError(f"the key hash {key.hex()} comes twice in one update")
         return MerkleMap(_apply(self._node, batch, 0, len(batch), 0)) if batch else self
 
     def proof(self, key: bytes) -> MapProof:
@@ -315,7 +315,10 @@ def _join(left: _Node, right: _Node) -> _Node:
         return right
     if right is None and not isinstance(left, tuple):
         return left
-    return (sha256(b"\x13" + _hash_of(left) + _hash_of(right)).digest(), left, right)
+    # `_hash_of` written out: this is where an update spends its time.
+    left_hash = left[0] if isinstance(left, tuple) else EMPTY_ROOT if left is None else left[:HASH_BYTES]
+    right_hash = right[0] if isinstance(right, tuple) else EMPTY_ROOT if right is None else right[:HASH_BYTES]
+    return (sha256(b"\x13" + left_hash + right_hash).digest(), left, right)
 
 
 def _split(changes: list[bytes], start: int, end: int, depth: int) -> int:

@@ -18,6 +18,7 @@ from lockstep.receipts import (
     SettlementCode,
     TransactionReceipt,
     UnbackedReceipt,
+    about,
     decode_receipt,
     encode_receipt,
     receipt_leaf_hash,
@@ -76,6 +77,14 @@ def test_a_receipt_has_one_encoding(receipt: Receipt) -> None:
     encoded = encode_receipt(receipt)
     assert decode_receipt(encoded) == receipt
     assert_strict(encoded, decode=decode_receipt, encode=encode_receipt)
+
+
+@given(receipts)
+def test_what_a_receipt_is_found_by_is_what_it_says(receipt: Receipt) -> None:
+    leg = None if isinstance(receipt, TransactionReceipt) else receipt.leg
+    code = 1 if isinstance(receipt, UnbackedReceipt) else receipt.code
+    kind = {TransactionReceipt: 1, SettledReceipt: 2, UnbackedReceipt: 3}[type(receipt)]
+    assert about(encode_receipt(receipt)) == (kind, receipt.height, receipt.subject, code, leg)
 
 
 @given(receipts)

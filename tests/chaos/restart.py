@@ -57,8 +57,10 @@ BLOCK_MS: Final = 20
 FOLLOW_S_MAX: Final = 600
 """How long the rollup node and the coordinator may take to follow all blocks."""
 
-PROCESSES: Final = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
-"""Who runs."""
+ORDERING: Final = ("settlement", "sequencer")
+"""Who runs from the start."""
+FOLLOWING: Final = ("alpha-0", "beta-0", "bridge")
+"""Who follows then."""
 
 CLAIM: Final = (
     "A process that was killed gives its first new durable answer within 2 s, with a long chain behind it"
@@ -112,15 +114,15 @@ async def measure(blocks: int, times: int) -> dict[str, list[Restart]]:
     try:
         network = create_network(folder / "network")
         await build(network, blocks)
-        async with running(network, only=PROCESSES) as devnet, connected(network) as clients:
-            await _followed(clients, blocks)
+        async with running(network, only=ORDERING) as devnet, connected(network) as clients:
             bob, alice = (Trader(network.traders[name], network.genesis) for name in ("bob", "alice"))
             asking = _Asking(devnet, clients, bob, alice)
-            return {
-                "sequencer": [await asking.restart("sequencer", asking.order) for _ in range(times)],
-                "rollup": [await asking.restart("beta-0", asking.execute) for _ in range(times)],
-                "bridge": [await asking.restart("bridge", asking.propose) for _ in range(times)],
-            }
+            found = {"sequencer": await asking.restarts("sequencer", asking.order, times)}
+            await asyncio.gather(*map(devnet.start, FOLLOWING))
+            await _followed(clients, blocks)
+            found["rollup"] = await asking.restarts("beta-0", asking.execute, times)
+            found["bridge"] = await asking.restarts("bridge", asking.propose, times)
+            return found
     finally:
         await asyncio.to_thread(shutil.rmtree, folder)
 
@@ -185,6 +187,12 @@ class _Asking:
         self._clients = clients
         self._trader = trader
         self._other = other
+
+    async def restarts(self, name: str, ask: Callable[[int], Awaitable[object]], times: int) -> list[Restart]:
+        """Restart a process some times over, and tell how long it took."""
+        found = [await self.restart(name, ask) for _ in range(times)]
+        click.echo(f"{name}: {found}", err=True)
+        return found
 
     async def restart(self, name: str, ask: Callable[[int], Awaitable[object]]) -> Restart:
         """Kill a process and start it; return how long it took until it answered something new."""

@@ -30,7 +30,7 @@ from typing import Final
 
 import click
 
-from bridge.client import Trader, transfer_leg
+from bridge.client import BridgeClient, Trader, transfer_leg
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
 from deploy.devnet.network import ALPHA, ASSET_OF, BETA, Network, create_network
@@ -41,6 +41,7 @@ from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
 from lockstep.order import Bundle, Transaction
 from lockstep.transactions import decode_transaction
 from lockstep.types import Namespace
+from rollups.client import RollupClient
 from sequencer.admission import admit, open_namespaces
 from sequencer.builder import propose
 from sequencer.chain import load_chain
@@ -216,7 +217,10 @@ class _Asking:
     async def execute(self, time_ms: int) -> None:
         """Have a new transfer executed by the rollup's node."""
         payload = await self.order(time_ms)
-        await self._clients.nodes["beta-0"].receipt(decode_transaction(payload).id, wait_ms=10_000)
+        network = self._devnet.network
+        # A connection of its own: one that broke waits a second before it is tried again.
+        async with RollupClient(network.address("beta-0"), network.genesis, BETA) as node:
+            await node.receipt(decode_transaction(payload).id, wait_ms=10_000)
 
     async def propose(self, time_ms: int) -> None:
         """Have new terms taken by the coordinator."""
@@ -226,7 +230,9 @@ class _Asking:
             for rollup, sender, recipient in ((ALPHA, one, other), (BETA, other, one))
         ]
         terms_bytes = self._trader.new_terms(legs, time_ms=time_ms)
-        await self._clients.bridge.propose(terms_bytes, idempotency_key=terms_bytes[-16:])
+        network = self._devnet.network
+        async with BridgeClient(network.address("bridge"), network.genesis) as bridge:
+            await bridge.propose(terms_bytes, idempotency_key=terms_bytes[-16:])
 
 
 def _processor_ms(pid: int) -> float:

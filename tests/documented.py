@@ -159,13 +159,16 @@ def _meanings(kind: type) -> Mapping[str, str]:
 # --- the rest ---------------------------------------------------------------------------------------------
 
 
-def failpoints_of(*owners: str) -> Mapping[str, str]:
-    """Return the failpoints of processes whose names start with one of `owners`, and where they stand."""
+def all_failpoints() -> Mapping[str, str]:
+    """Return every failpoint of every process, and where it stands."""
     for name in (*(f"{name}.__main__" for name in MAINS), TRADER):
         importlib.import_module(name)
-    return {
-        name: what for name, what in sorted(FAILPOINTS.declared().items()) if name.split(".")[0] in owners
-    }
+    return FAILPOINTS.declared()
+
+
+def failpoints_of(*owners: str) -> Mapping[str, str]:
+    """Return the failpoints of processes whose names start with one of `owners`, and where they stand."""
+    return {name: what for name, what in sorted(all_failpoints().items()) if name.split(".")[0] in owners}
 
 
 def failpoints_table(*owners: str) -> str:

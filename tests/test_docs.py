@@ -17,11 +17,10 @@ from deploy.cli import main
 from deploy.devnet.launcher import running
 from deploy.devnet.network import Network, create_network
 from deploy.network_file import NetworkFile
-from deploy.node.failpoints import FAILPOINTS
 from deploy.node.settings import load_settings
 from rollups.settings import RollupSettings
 from sequencer.settings import SequencerSettings
-from tests.documented import BRIDGE, DEPLOY, ROLLUPS, ROOT, SEQUENCER, TABLES, found_in
+from tests.documented import BRIDGE, DEPLOY, ROLLUPS, ROOT, SEQUENCER, TABLES, all_failpoints, found_in
 
 GUIDES = (SEQUENCER, ROLLUPS, BRIDGE, DEPLOY)
 
@@ -88,7 +87,7 @@ def test_every_failpoint_stands_in_one_table() -> None:
         make() for tables in TABLES.values() for name, make in tables.items() if "failpoints" in name
     )
     documented = re.findall(r"^\| `([a-z0-9_.]+)`", rows, re.MULTILINE)
-    assert sorted(documented) == sorted(FAILPOINTS.declared())
+    assert sorted(documented) == sorted(all_failpoints())
     assert len(documented) > 30
 
 
@@ -127,7 +126,7 @@ def _anchor(heading: str) -> str:
 @pytest.mark.parametrize("guide", PAGES, ids=lambda guide: guide.parent.name)
 def test_what_a_guide_names_exists(guide: Path) -> None:
     prose = re.sub(r"```.*?```", "", guide.read_text(), flags=re.DOTALL)
-    failpoints = FAILPOINTS.declared()
+    failpoints = all_failpoints()
     dotted = re.findall(r"`((?:lockstep|sequencer|rollups|bridge|deploy)(?:\.\w+)+)`", prose)
     files = {name for name in dotted if name.endswith((".sqlite", ".toml"))}
     for name in set(dotted) - set(failpoints) - files:

@@ -103,7 +103,7 @@ def _verify_premium(terms: Terms, account: PublicKey) -> None:
 def verify_lockable(terms: Terms, *, time_ms: int) -> None:
     """Check that a lock can still have an effect. Raises Expired."""
     if time_ms >= terms.lock_by_ms:
-        raise Expired(what="swap's lock_by_ms", valid_until_ms=terms.lock_by_ms, time_ms=time_ms)
+        raise Expired(what="proposed swap", valid_until_ms=terms.lock_by_ms, time_ms=time_ms)
 
 
 async def is_secured(node: EscrowNode, swap: RecordedSwap, leg: int, *, opened_height: int) -> bool:
@@ -134,7 +134,7 @@ async def is_secured(node: EscrowNode, swap: RecordedSwap, leg: int, *, opened_h
         raise NotAsAgreed(
             f"leg {leg} of swap {swap.swap_id.hex()} is attested as locked, but at height {told.height} "
             f"rollup {terms.rollup} has {_escrow_words(found)} in escrow, not {_leg_words(terms)}. "
-            "The preimage was not shown. Cancel the swap, and no leg moves"
+            f"The preimage was not shown. Cancel the swap, and no leg moves{_premium_words(swap.terms)}"
         )
     return True
 
@@ -178,8 +178,13 @@ async def leg_end(
     return LegEnd(leg, receipt)
 
 
-async def outcome_by_receipt(node: EscrowNode, swap_id: SwapId, leg: int) -> SwapPhase:
-    """Return how a swap ended by the receipt of a leg; LAPSED if the leg has none."""
+async def outcome_by_receipt(node: EscrowNode, swap_id: SwapId, leg: int, *, min_height: int) -> SwapPhase:
+    """Return how a swap ended by the receipt of a leg; LAPSED if the leg has none.
+
+    What a node says before it has executed `min_height` is not taken: it is waited for, and NotYet or
+    TimedOut is raised if that does not come.
+    """
+    await node.state([escrow_key(swap_id, leg)], min_height=min_height)
     try:
         receipt = await node.settlement(swap_id, leg)
     except NotFound:
@@ -192,6 +197,18 @@ def _escrow_words(record: EscrowRecord | None) -> str:
     if record is None or record.verdict != LOCKED:
         return "nothing"
     return f"{record.amount} of {record.asset.decode('latin-1')} from {record.sender.hex()}"
+
+
+def _premium_words(terms: Terms) -> str:
+    """Return what a cancellation costs once all is attested as locked; empty if it costs nothing."""
+    premium = terms.premium
+    if premium is None:
+        return ""
+    leg = terms.legs[premium.leg]
+    return (
+        f", but the premium is paid, as it is if you do nothing: {premium.total} of "
+        f"{leg.asset.decode('latin-1')} from {leg.sender.hex()}, for every leg is attested as locked"
+    )
 
 
 def _leg_words(leg: Leg) -> str:

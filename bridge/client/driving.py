@@ -240,18 +240,25 @@ class Drive:
 
         `standing` is proven where it says COMMITTED or ABORTED.
         """
-        if standing is None or not standing.decided_height:
-            if not await self._has_lock_by_passed():
+        since_height = 0 if standing is None else standing.decided_height
+        if not since_height:
+            closed_height = await self._height_after_lock_by()
+            if closed_height is None:
                 return await self._wait_on()
             # Now nobody can open it any more: what is not in the register by now never was, or is long over.
-            standing = await self._venue.look_at_rollups(self._swap)
+            # By now, and not before: another node may lag, and not know what was opened at the last moment.
+            standing = await self._venue.look_at_rollups(self._swap, min_height=closed_height)
             if standing is not None and not standing.decided_height:
                 self._notice(standing)
                 return await self._wait_on()
-        outcome = await self._outcome_without_record() if standing is None else standing.phase
+            since_height = closed_height if standing is None else standing.decided_height
+        if standing is None:
+            outcome = await self._outcome_without_record(since_height)
+        else:
+            outcome = standing.phase
         FAILPOINTS.reach(DECISION_SEEN)
         try:
-            ends = await self._ends(outcome, 0 if standing is None else standing.decided_height)
+            ends = await self._ends(outcome, since_height)
         except NotFound:
             self._say_trouble("waiting for the rollups to settle")
             return await self._wait_on()
@@ -260,11 +267,15 @@ class Drive:
         FAILPOINTS.reach(OUTCOME_RECORDED)
         return self._driven(ends)
 
-    async def _outcome_without_record(self) -> SwapPhase:
-        """Return how a swap that is not in the register ended: receipts stay when a record is dropped."""
+    async def _outcome_without_record(self, min_height: int) -> SwapPhase:
+        """Return how a swap that is not in the register ended: receipts stay when a record is dropped.
+
+        Nodes that have not executed `min_height` are waited for.
+        """
         leg = self._swap.own_legs[0]
         nodes = self._venue.nodes(self._swap.terms.legs[leg].rollup)
-        return await nodes.ask(partial(outcome_by_receipt, swap_id=self._swap.swap_id, leg=leg))
+        telling = partial(outcome_by_receipt, swap_id=self._swap.swap_id, leg=leg, min_height=min_height)
+        return await nodes.ask(telling, is_waiting=True)
 
     async def _ends(self, outcome: SwapPhase, decided_height: int) -> tuple[LegEnd, ...]:
         swap, ends = self._swap, []
@@ -274,13 +285,17 @@ class Drive:
             ends.append(await nodes.ask(ending, is_waiting=True))
         return tuple(ends)
 
-    async def _has_lock_by_passed(self) -> bool:
-        """Answer whether a rollup of the trader's has executed a block at which the swap cannot be opened."""
+    async def _height_after_lock_by(self) -> int | None:
+        """Return the height of a block at which the swap cannot be opened any more.
+
+        None if no rollup of the trader's has proven that it executed one.
+        """
         rollup = self._swap.terms.legs[self._swap.own_legs[0]].rollup
         newest = await self._venue.nodes(rollup).ask(
             lambda node: node.proven_commitment(timeout_ms=ATTEMPT_MS)
         )
-        return newest.header.header.time_ms >= self._swap.terms.lock_by_ms
+        is_closed = newest.header.header.time_ms >= self._swap.terms.lock_by_ms
+        return newest.commitment.height if is_closed else None
 
     async def _wait_on(self) -> Driven | None:
         await self._venue.wait_change(self._swap, None)

@@ -86,8 +86,8 @@ def revealing(swap: RecordedSwap) -> RecordedSwap:
 
 
 def cancelling(swap: RecordedSwap) -> RecordedSwap:
-    """Return the swap whose trader decided to cancel."""
-    return replace(swap, is_cancelling=True)
+    """Return the swap whose trader decided to cancel; one that is over stays as it is."""
+    return swap if swap.outcome is not None else replace(swap, is_cancelling=True)
 
 
 def ended(outcome: SwapPhase) -> Callable[[RecordedSwap], RecordedSwap]:

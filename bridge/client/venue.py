@@ -190,14 +190,11 @@ class Venue:
         `is_direct`: past the coordinators, whose word that it was ordered came to nothing.
         """
         if not is_direct:
-            try:
+            # One that refuses is passed by as one that is away: the order judges what is shown.
+            with suppress(LockstepError):
                 await self.bridges.ask(
                     lambda bridge: bridge.reveal(swap.swap_id, preimage, timeout_ms=ATTEMPT_MS)
                 )
-            except LockstepError as error:
-                if not is_worth_asking_another(error):
-                    raise
-            else:
                 return
         await self._submit_entry(swap, encode_reveal(swap.swap_id, preimage.reveal()), time_ms)
 
@@ -206,12 +203,8 @@ class Venue:
     ) -> None:
         """Send a signed cancellation, through a coordinator or else directly. `is_direct` as in `reveal`."""
         if not is_direct:
-            try:
+            with suppress(LockstepError):
                 await self.bridges.ask(lambda bridge: bridge.cancel(entry, timeout_ms=ATTEMPT_MS))
-            except LockstepError as error:
-                if not is_worth_asking_another(error):
-                    raise
-            else:
                 return
         await self._submit_entry(swap, entry, time_ms)
 

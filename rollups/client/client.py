@@ -134,6 +134,8 @@ class RollupClient:
         request = rollup_pb2.RollupGetSwapRequest(swap_id=swap_id, min_height=min_height)
         response = await self._ask(self._stub.GetSwap, request, timeout_ms)
         proven = self._verified(response.commitment)
+        if proven.commitment.height < min_height:
+            raise Malformed(what="answer", field="height", reason="is not the commitment's, or too low")
         return verified_swap(response, swap_id=swap_id, proven=proven)
 
     async def receipt(self, transaction_id: TransactionId, *, wait_ms: int = 0) -> TransactionReceipt:

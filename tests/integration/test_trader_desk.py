@@ -243,10 +243,12 @@ class Hider(Liar):
         return view
 
     async def reveal(self, swap_id: SwapId, preimage: object, *, timeout_ms: int) -> None:
-        """Say that it was ordered, and do nothing."""
+        """Say that it was ordered, or refuse, and do nothing."""
+        if self._hides == "by refusing":
+            raise Malformed(what="reveal", field="preimage", reason="is not to its taste")
 
 
-@pytest.mark.parametrize("hides", ["that all is locked", "the preimage", "nonsense"])
+@pytest.mark.parametrize("hides", ["that all is locked", "the preimage", "nonsense", "by refusing"])
 async def test_a_coordinator_cannot_keep_a_trader_from_revealing(
     net: Net, tmp_path: Path, hides: str
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from bridge.client import NotAsAgreed, SwapPhase
-from bridge.client.checks import is_secured, leg_end, verify_agreement
+from bridge.client.checks import is_secured, leg_end, outcome_by_receipt, verify_agreement
 from lockstep import limits
 from lockstep.commitment import LOCKED, REJECTED, Commitment, EscrowRecord, encode_escrow_record, escrow_key
 from lockstep.errors import Expired, LockstepError, Malformed, NotFound, TooFarAhead, WrongChain
@@ -113,6 +113,17 @@ async def test_whatever_else_is_in_escrow_is_told(escrow: EscrowRecord | None) -
         await is_secured(Node(record_when(attested=2), escrow=escrow), SWAP, 1, opened_height=1)
 
 
+async def test_what_a_cancellation_costs_is_told() -> None:
+    premium = Premium(0, (PremiumShare(PublicKey(BOB.account), 5),))
+    swap = replace(SWAP, terms=replace(SWAP.terms, premium=premium))
+    with pytest.raises(
+        NotAsAgreed, match=r"Cancel the swap, and no leg moves, but the premium is paid.* 5 of "
+    ):
+        await is_secured(Node(record_when(attested=2)), swap, 1, opened_height=1)
+    with pytest.raises(NotAsAgreed, match=r"no leg moves$"):
+        await is_secured(Node(record_when(attested=2)), SWAP, 1, opened_height=1)
+
+
 async def test_other_terms_in_the_order_are_told() -> None:
     told = replace(record_when(attested=2), terms_bytes=make_terms(1))
     with pytest.raises(NotAsAgreed, match="other terms"):
@@ -171,6 +182,12 @@ async def test_a_leg_that_ended_otherwise_is_told(
 async def test_nobody_is_believed_that_a_swap_was_aborted_while_it_is_in_escrow() -> None:
     with pytest.raises(NotAsAgreed, match="is in escrow"):
         await leg_end(Node(escrow=ESCROW), SWAP, 1, SwapPhase.ABORTED, decided_height=5)
+
+
+async def test_that_a_leg_has_no_receipt_is_taken_from_a_node_that_has_come_so_far() -> None:
+    node = Node()
+    assert await outcome_by_receipt(node, SWAP.swap_id, 1, min_height=7) is SwapPhase.LAPSED
+    assert node.min_height == 7
 
 
 async def test_a_commit_whose_receipt_is_not_there_yet_is_waited_for() -> None:

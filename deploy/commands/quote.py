@@ -158,7 +158,7 @@ async def _take(
     telling = Telling(counter.options)
     driven = await drive(counter, desk, recorded, telling, until_idle=False, timeout_ms=None)
     if counter.options.is_json:
-        print_json(driven_json(driven, telling, ()) | {"quote": _quote_json(best)})
+        print_json(driven_json(driven, telling, (), ()) | {"quote": _quote_json(best)})
     else:
         show_driven(driven, counter.names, ())
     return exit_code_of(driven)

@@ -4,13 +4,10 @@ Owns what can be typed to act; `swap_reading` has the commands that only look. W
 trader's SDK (`bridge.client`), which records every swap in the wallet before it sends anything.
 """
 
-import sys
-
 import click
 
-from bridge.client import REVEAL_NAMES, RecordedSwap, Role, SwapView
+from bridge.client import REVEAL_NAMES, SwapPhase
 from deploy.commands.frame import (
-    EXIT_TYPED_WRONG,
     Command,
     CommandFailed,
     Options,
@@ -18,7 +15,14 @@ from deploy.commands.frame import (
     run,
 )
 from deploy.commands.parameters import ACCOUNT, AMOUNT, DURATION, Amount, key_option
-from deploy.commands.swap_desk import Counter, at_counter, find_recorded, find_view
+from deploy.commands.swap_agreeing import agree, balance_warnings
+from deploy.commands.swap_desk import (
+    at_counter,
+    find_agreed,
+    find_proposed,
+    find_recorded,
+    find_view,
+)
 from deploy.commands.swap_driving import drive_and_show, resume_all
 from deploy.commands.swap_reading import explain, list_swaps, show, watch
 from deploy.commands.swap_showing import (
@@ -27,7 +31,6 @@ from deploy.commands.swap_showing import (
 from deploy.commands.swap_terms import (
     SWAP,
     LegType,
-    terms_in_words,
     typed_legs,
     typed_premium,
     verify_expected,
@@ -35,7 +38,7 @@ from deploy.commands.swap_terms import (
 )
 from deploy.lazy_group import LazyGroup
 from lockstep.signing import SigningKey
-from lockstep.terms import Leg, decode_terms
+from lockstep.terms import Leg
 from lockstep.types import PublicKey
 
 _wait = click.option("--wait", is_flag=True, help="Go on to the swap's end, and tell how it ended.")
@@ -141,13 +144,20 @@ def propose(
                 premium=priced,
             )
             following = accept_lines(options, recorded, counter.names)
+            warnings = await balance_warnings(counter, recorded.terms, account)
             if not options.is_json:
                 click.echo(f"swap {recorded.swap_id.hex()} is in your wallet", err=True)
                 if wait:
                     # They must act while this command waits.
                     click.echo("\n".join(("the others type:", *following)), err=True)
             return await drive_and_show(
-                counter, key, recorded, wait=wait, timeout_ms=timeout_ms, following=following
+                counter,
+                key,
+                recorded,
+                wait=wait,
+                timeout_ms=timeout_ms,
+                following=following,
+                warnings=warnings,
             )
 
     run(options, work)
@@ -168,7 +178,15 @@ def propose(
 @click.option(
     "--get", "gets", type=AMOUNT, multiple=True, metavar="AMOUNT:ASSET@ROLLUP", help="What you expect to get."
 )
-@click.option("--yes", is_flag=True, help="Agree to whatever the terms say.")
+@click.option(
+    "--yes", is_flag=True, help="Agree to whatever the terms say; with 16 digits of the swap's id or more."
+)
+@click.option(
+    "--held-at-most",
+    "held_ms_max",
+    type=DURATION,
+    help="For how long what you give may be held; 10m where you are not asked.",
+)
 @_wait
 @_timeout
 def accept(
@@ -178,18 +196,23 @@ def accept(
     gives: tuple[Amount, ...],
     gets: tuple[Amount, ...],
     yes: bool,  # noqa: FBT001 - click passes options by name
+    held_ms_max: int | None,
     wait: bool,  # noqa: FBT001 - click passes options by name
     timeout_ms: int | None,
 ) -> None:
     """Read a swap's terms, agree, and sign your side.
 
     On a terminal you are asked. A script says --give and --get, which must be exactly what the terms say, or
-    --yes.
+    --yes. What was agreed to before is gone on with.
     """
 
     async def work() -> int:
         async with at_counter(options) as counter:
             desk = counter.desk(key)
+            agreed = find_agreed(counter, swap_id, key.public_key)
+            if agreed is not None:
+                verify_expected(agreed.terms, key.public_key, gives=gives, gets=gets, names=counter.names)
+                return await drive_and_show(counter, key, agreed, wait=wait, timeout_ms=timeout_ms)
             view = await find_view(counter, swap_id, party=key.public_key)
             if all(leg.sender != key.public_key for leg in view.terms.legs):
                 name = counter.names.account(key.public_key)
@@ -198,9 +221,20 @@ def accept(
                     advice="name the key of an account that gives a leg",
                 )
             verify_expected(view.terms, key.public_key, gives=gives, gets=gets, names=counter.names)
-            await _agree(counter, view, key.public_key, is_agreed=yes or bool(gives and gets))
+            await agree(
+                counter,
+                view,
+                key.public_key,
+                typed_id=swap_id,
+                is_expected=bool(gives and gets),
+                is_agreed=yes,
+                held_ms_max=held_ms_max,
+            )
             recorded = await desk.accept(view.terms_bytes)
-            return await drive_and_show(counter, key, recorded, wait=wait, timeout_ms=timeout_ms)
+            warnings = await balance_warnings(counter, recorded.terms, key.public_key)
+            return await drive_and_show(
+                counter, key, recorded, wait=wait, timeout_ms=timeout_ms, warnings=warnings
+            )
 
     run(options, work)
 
@@ -218,8 +252,9 @@ def reveal(options: Options, swap_id: str, key: SigningKey, timeout_ms: int | No
 
     async def work() -> int:
         async with at_counter(options) as counter:
-            recorded = await find_recorded(counter.desk(key), counter, swap_id)
-            _insist_on_proposer(recorded, "has the preimage")
+            recorded = await find_proposed(
+                counter.desk(key), counter, swap_id, why="has the preimage and can reveal it"
+            )
             return await drive_and_show(counter, key, recorded, wait=True, timeout_ms=timeout_ms)
 
     run(options, work)
@@ -229,7 +264,11 @@ def reveal(options: Options, swap_id: str, key: SigningKey, timeout_ms: int | No
 @network_options
 @click.argument("swap_id", type=SWAP, metavar="SWAP")
 @key_option
-@_wait
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="See it to its end, the default; or send what can be sent now, and tell what can still happen.",
+)
 @_timeout
 def cancel(
     options: Options,
@@ -240,15 +279,21 @@ def cancel(
 ) -> None:
     """Withdraw a swap that you proposed: every lock returns.
 
-    Before it is in the order nothing is sent: it lapses, and without your preimage no lock can do anything.
-    Once you revealed, it is too late.
+    Waits until it is over for good. Before it is in the order nothing can be sent, and whoever has the locks
+    can still open it: it is cancelled as soon as that happens, which has you pay the premium if all was
+    locked, or it lapses with its time to lock. Once you revealed, it is too late.
     """
 
     async def work() -> int:
         async with at_counter(options) as counter:
             desk = counter.desk(key)
-            recorded = await find_recorded(desk, counter, swap_id)
-            _insist_on_proposer(recorded, "can cancel it; what you did not lock you need not cancel")
+            recorded = await find_proposed(desk, counter, swap_id, why="can cancel it")
+            if recorded.outcome is SwapPhase.COMMITTED:
+                raise CommandFailed(
+                    f"swap {recorded.swap_id.hex()} is COMMITTED: it is too late to cancel it",
+                    advice="to have back what you gave, propose another swap",
+                    code="COMMITTED",
+                )
             cancelled = desk.cancel(recorded)
             return await drive_and_show(counter, key, cancelled, wait=wait, timeout_ms=timeout_ms)
 
@@ -287,32 +332,3 @@ def resume(
 for command in (show, explain, list_swaps, watch):
     swap.add_command(command)
 swap.add_lazy("quote", "deploy.commands.quote", "Ask makers for a price, and take the best.")
-
-
-# --- what the commands share ------------------------------------------------------------------------------
-
-
-async def _agree(counter: Counter, view: SwapView, account: PublicKey, *, is_agreed: bool) -> None:
-    """Show the terms in words and have them agreed to. Raises CommandFailed."""
-    time_ms = await counter.venue.time_ms()
-    words = terms_in_words(decode_terms(view.terms_bytes), account, counter.names, time_ms=time_ms)
-    if not counter.options.is_json:
-        click.echo(f"swap {view.swap_id.hex()}", err=True)
-        for line in words:
-            click.echo(f"  {line}", err=True)
-    if is_agreed:
-        return
-    if not sys.stdin.isatty():
-        raise CommandFailed(
-            "nobody is there to be asked whether to agree; nothing was signed",
-            advice="say what you expect with --give and --get, or --yes",
-            code="USAGE",
-            exit_code=EXIT_TYPED_WRONG,
-        )
-    if not click.confirm("Agree and sign?", err=True):
-        raise CommandFailed("nothing was signed", code="DECLINED")
-
-
-def _insist_on_proposer(recorded: RecordedSwap, why: str) -> None:
-    if recorded.role is not Role.PROPOSER:
-        raise CommandFailed(f"only who proposed swap {recorded.swap_id.hex()} {why}")

@@ -118,18 +118,37 @@ def find_in_wallet(counter: Counter, text: str) -> RecordedSwap | None:
     return None if swap_id is None else recorded[swap_id]
 
 
+def find_agreed(counter: Counter, text: str, account: PublicKey) -> RecordedSwap | None:
+    """Return an account's record of the swap whose id starts so, or None. Raises CommandFailed."""
+    verify_id(text)
+    recorded = {swap.swap_id: swap for swap in counter.wallet.swaps(account)}
+    swap_id = _only(set(recorded), text)
+    return None if swap_id is None else recorded[swap_id]
+
+
+async def find_proposed(desk: Desk, counter: Counter, text: str, *, why: str) -> RecordedSwap:
+    """Return the trader's record of the swap whose id starts so, if he proposed it.
+
+    Of another's it is told that only who proposed it `why`. Raises CommandFailed, LockstepError.
+    """
+    recorded = find_agreed(counter, text, desk.trader.account)
+    known = recorded or await find_view(counter, text, party=desk.trader.account)
+    if not desk.trader.is_own(known.terms_bytes):
+        revealer = counter.names.account(known.terms.revealer)
+        raise CommandFailed(f"only who proposed swap {known.swap_id.hex()} {why}: {revealer}")
+    return recorded or desk.take_up(known.terms_bytes)
+
+
 async def find_recorded(desk: Desk, counter: Counter, text: str) -> RecordedSwap:
     """Return the trader's record of the swap whose id starts so.
 
     One that is not in the wallet is taken up from the coordinator if it is the trader's own, or all its locks
     were given: then everything was agreed before. Raises CommandFailed, LockstepError.
     """
-    verify_id(text)
     account = desk.trader.account
-    recorded = {swap.swap_id: swap for swap in counter.wallet.swaps(account)}
-    swap_id = _only(set(recorded), text)
-    if swap_id is not None:
-        return recorded[swap_id]
+    recorded = find_agreed(counter, text, account)
+    if recorded is not None:
+        return recorded
     view = await find_view(counter, text, party=account)
     legs = desk.trader.legs_to_lock(view.terms_bytes)
     is_given = all(view.legs[leg].state is not LegState.AWAITED for leg in legs)

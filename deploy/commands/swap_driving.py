@@ -6,10 +6,11 @@ Owns the output of every command that takes a swap further, and its exit code. H
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
-from bridge.client import Driven, RecordedSwap, Role
+from bridge.client import Driven, RecordedSwap, RevealPolicy, Role, SwapPhase
 from deploy.commands.frame import EXIT_DONE, Options, print_json
 from deploy.commands.swap_desk import Counter, drive
 from deploy.commands.swap_showing import Telling, driven_json, exit_code_of, show_driven, typed
@@ -24,17 +25,24 @@ async def drive_and_show(
     wait: bool,
     timeout_ms: int | None,
     following: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> int:
-    """Drive a swap, show where it got, and return the exit code."""
+    """Drive a swap, show where it got, and return the exit code.
+
+    Of `warnings` people are told before, and programs at the end.
+    """
     options, telling = counter.options, Telling(counter.options)
+    _warn(options, warnings)
     driven = await drive(
         counter, counter.desk(key), recorded, telling, until_idle=not wait, timeout_ms=timeout_ms
     )
     if driven.swap.outcome is not None:
         following = ()
+    pending = _pending_words(driven)
     if options.is_json:
-        print_json(driven_json(driven, telling, following))
+        print_json(driven_json(driven, telling, following, (*warnings, *pending)))
     else:
+        _warn(options, pending)
         head = ("the others type:",) if following else ()
         show_driven(driven, counter.names, (*head, *following, *_going_on(options, driven, counter)))
     return exit_code_of(driven)
@@ -56,7 +64,7 @@ async def resume_all(counter: Counter, key: SigningKey, *, timeout_ms: int | Non
     failures = [each for each in ends if isinstance(each, BaseException)]
     done = [each for each in ends if not isinstance(each, BaseException)]
     if options.is_json and not failures:
-        told = [driven_json(driven, telling, ()) for driven, telling in done]
+        told = [driven_json(driven, telling, (), _pending_words(driven)) for driven, telling in done]
         print_json({"ok": all(each["ok"] for each in told), "swaps": told})
     elif not options.is_json:
         for driven, _ in done:
@@ -73,6 +81,33 @@ def _going_on(options: Options, driven: Driven, counter: Counter) -> list[str]:
     if driven.swap.outcome is not None:
         return []
     name = counter.names.by_account.get(driven.swap.account, "KEY")
-    verb = "reveal" if driven.swap.role is Role.PROPOSER and not driven.swap.is_cancelling else "resume"
+    is_revealer = driven.swap.role is Role.PROPOSER and driven.swap.reveal is RevealPolicy.BY_TRADER
+    verb = "reveal" if is_revealer and not driven.swap.is_cancelling else "resume"
     why = {"reveal": "then, to check what is locked and reveal:", "resume": "to see it to its end:"}[verb]
     return [why, typed(options, "swap", verb, driven.swap.swap_id.hex(), "--key", name)]
+
+
+def _warn(options: Options, warnings: Sequence[str]) -> None:
+    if not options.is_json:
+        for warning in warnings:
+            click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+
+
+_UNOPENED: Final = frozenset({SwapPhase.COLLECTING, SwapPhase.SUBMITTED, SwapPhase.LAPSED})
+
+
+def _pending_words(driven: Driven) -> tuple[str, ...]:
+    """Return what can still become of a swap that its trader cancelled before it is in the order."""
+    swap, standing = driven.swap, driven.standing
+    if swap.outcome is not None or not swap.is_cancelling:
+        return ()
+    if standing is not None and standing.phase not in _UNOPENED:
+        return ()
+    terms, premium = swap.terms, swap.terms.premium
+    is_payer = premium is not None and terms.legs[premium.leg].sender == swap.account
+    costs = ", and the premium is due" if is_payer else ""
+    return (
+        "the wish to cancel is in your wallet, and nothing is in the order: until log time "
+        f"{terms.lock_by_ms} whoever has the locks can still open the swap. If nobody cancels it then, your "
+        f"funds are held until {terms.expires_ms}{costs}. `resume` waits and keeps to the cancellation",
+    )

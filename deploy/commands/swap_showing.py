@@ -58,18 +58,28 @@ class Telling:
         return [{"step": each.step, "text": each.text, "elapsed_ms": each.elapsed_ms} for each in self.steps]
 
 
+def failure_of(swap: RecordedSwap) -> SwapPhase | None:
+    """Return how a swap ended if its trader wanted otherwise: to have it, or to have it cancelled."""
+    if swap.outcome is None or (swap.outcome is SwapPhase.COMMITTED) is not swap.is_cancelling:
+        return None
+    return swap.outcome
+
+
 def exit_code_of(driven: Driven) -> int:
-    """Return 1 for a swap that ended without moving anything, unless its trader wanted that."""
-    is_lost = driven.swap.outcome in (SwapPhase.ABORTED, SwapPhase.LAPSED)
-    return EXIT_FAILED if is_lost and not driven.swap.is_cancelling else EXIT_DONE
+    """Return 1 for a swap that ended otherwise than its trader wanted."""
+    return EXIT_DONE if failure_of(driven.swap) is None else EXIT_FAILED
 
 
-def driven_json(driven: Driven, telling: Telling, following: Sequence[str]) -> dict[str, Any]:
+def driven_json(
+    driven: Driven, telling: Telling, following: Sequence[str], warnings: Sequence[str]
+) -> dict[str, Any]:
     """Return where a drive ended, for a program."""
-    swap, standing = driven.swap, driven.standing
+    swap, standing, failure = driven.swap, driven.standing, failure_of(driven.swap)
     ends = {end.leg: _end_json(end) for end in driven.ends}
+    failed = {} if failure is None else {"code": failure.name, "error": f"the swap is {failure.name}"}
     return {
-        "ok": exit_code_of(driven) == EXIT_DONE,
+        "ok": failure is None,
+        **failed,
         "swap_id": swap.swap_id.hex(),
         "account": swap.account.hex(),
         "phase": (swap.outcome or (SwapPhase.COLLECTING if standing is None else standing.phase)).name,
@@ -81,6 +91,7 @@ def driven_json(driven: Driven, telling: Telling, following: Sequence[str]) -> d
         "elapsed_ms": driven.elapsed_ms,
         "steps": telling.json(),
         "next": list(following),
+        "warnings": list(warnings),
     }
 
 
@@ -165,7 +176,7 @@ def show_view(view: SwapView, names: Names) -> None:
     click.echo(f"swap {view.swap_id.hex()}: {phase}{reason}{level}")
     rows = [(*row, _state_words(view, place)) for place, row in enumerate(leg_rows(view.terms, names))]
     print_table(("leg", "rollup", "from", "to", "amount", "state"), rows)
-    click.echo(view.next_action)
+    click.echo(f"to do: {view.next_action}")
     safe = "nothing is in escrow or can get there" if view.funds_safe else "funds may be in escrow"
     click.echo(f"{safe}; all are free by log time {view.funds_free_by_ms}")
 

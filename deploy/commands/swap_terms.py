@@ -199,13 +199,24 @@ def terms_in_words(terms: Terms, account: PublicKey, names: Names, *, time_ms: i
             lines.append(f"besides   {names.leg(leg)} from {parties}")
     lines += [_premium_words(terms, names)] if terms.premium is not None else []
     lines.append(
-        f"deadline  every lock is attested within {_span(terms.lock_by_ms - time_ms)}, or nothing moves"
+        f"deadline  every lock is attested within {span(terms.lock_by_ms - time_ms)}, or nothing moves"
     )
     lines.append(
-        f"          {names.account(terms.revealer)} reveals within {_span(terms.expires_ms - time_ms)}, "
+        f"          {names.account(terms.revealer)} reveals within {span(terms.expires_ms - time_ms)}, "
         "or all locks return"
     )
+    if any(leg.sender == account for leg in terms.legs):
+        lines.append(f"held      what you give, for at most {span(terms.expires_ms - time_ms)}")
     return lines
+
+
+def span(span_ms: int) -> str:
+    """Return a span of time as people say it; a negative one is none."""
+    if span_ms < 2 * 60_000:
+        return f"{max(0, span_ms) / 1_000:.1f} s"
+    if span_ms < 2 * 3_600_000:
+        return f"{span_ms / 60_000:.1f} min"
+    return f"{span_ms / 3_600_000:.1f} h"
 
 
 def verify_expected(
@@ -256,7 +267,3 @@ def _premium_words(terms: Terms, names: Names) -> str:
     amount = names.amount(leg.rollup, leg.asset, terms.premium.total)
     receivers = ", ".join(names.account(share.recipient) for share in terms.premium.shares)
     return f"premium   {amount} from {names.account(leg.sender)} to {receivers}, if it is not revealed"
-
-
-def _span(span_ms: int) -> str:
-    return f"{max(0, span_ms) / 1_000:.1f} s"

@@ -71,7 +71,10 @@ async def test_a_swap_from_both_sides_for_programs(desk: Desk) -> None:
     assert (told["outcome"], ends(told)) == ("COMMITTED", ["COMMITTED", "COMMITTED"])
     assert [step["step"] for step in told["steps"]][-2:] == ["revealed", "COMMITTED"]
     assert all(isinstance(step["elapsed_ms"], int) for step in told["steps"])
-    resumed = await desk.done("swap", "resume", swap, "--key", "bob")
+    late = await desk.refused("swap", "cancel", swap, "--key", "alice", code=1)
+    assert late["code"] == "COMMITTED"
+    assert (await desk.done("swap", "resume", swap, "--key", "alice"))["ok"], "too late to want otherwise"
+    resumed = await desk.done("swap", "accept", swap, "--key", "bob")
     assert (resumed["outcome"], ends(resumed)) == ("COMMITTED", ["COMMITTED", "COMMITTED"])
     again = await desk.done("swap", "resume", swap, "--key", "bob")
     assert (again["outcome"], again["steps"]) == ("COMMITTED", [])
@@ -81,7 +84,9 @@ async def test_a_swap_from_both_sides_for_programs(desk: Desk) -> None:
 
 @pytest.mark.parametrize("policy", ["up-front", "delegated"])
 async def test_a_swap_that_reveals_itself(desk: Desk, policy: str) -> None:
-    swap = await proposed(desk, "--reveal", policy)
+    words = await desk.type(*PROPOSE, "--reveal", policy)
+    swap = words.out.split()[1].removesuffix(":")
+    assert words.out.endswith(f"to see it to its end:\nlockstep swap resume {swap} --key alice\n")
     told = await desk.done("swap", "accept", swap, *GIVEN, *GOT, "--key", "bob", "--wait")
     assert told["outcome"] == "COMMITTED"
 
@@ -98,8 +103,8 @@ async def test_three_parties_in_a_circle_and_a_premium_that_is_paid(desk: Desk) 
         await desk.done("swap", "accept", swap, "--yes", "--key", name)
     view = await watched(desk, swap, "LOCKED")
     assert [leg["state"] for leg in view["legs"]] == ["LOCKED"] * 3
-    told = await desk.done("swap", "cancel", swap, "--key", "alice", "--wait")
-    assert (told["outcome"], told["reason"]) == ("ABORTED", "CANCELLED")
+    told = await desk.done("swap", "cancel", swap, "--key", "alice")
+    assert (told["outcome"], told["reason"]) == ("ABORTED", "CANCELLED"), "it is seen to its end"
     assert ends(told) == ["ABORTED", None, "ABORTED"], "the leg between the others is not for alice to check"
     assert told["legs"][0]["ended"]["premium_outcome"] == "PAID"
     lost = await desk.refused("swap", "resume", swap, "--key", "bob", code=1)
@@ -170,6 +175,12 @@ async def test_terms_that_are_not_as_expected_are_not_signed(desk: Desk) -> None
     assert "5.00 gold on alpha" in told["error"]
     told = await desk.refused("swap", "accept", swap, *GIVEN, "--key", "bob", code=2)
     assert "--yes" in told["advice"], "half of what is expected is not enough where nobody can be asked"
+    told = await desk.refused("swap", "accept", swap[:15], "--yes", "--key", "bob", code=2)
+    assert "16 digits" in told["advice"]
+    told = await desk.refused(
+        "swap", "accept", swap, *GIVEN, *GOT, "--held-at-most", "1s", "--key", "bob", code=1
+    )
+    assert told["code"] == "HELD_TOO_LONG"
     told = await desk.refused("swap", "accept", swap, "--yes", "--key", "carol", code=1)
     assert "carol gives nothing" in told["error"]
     view = await desk.done("swap", "show", swap)
@@ -178,11 +189,49 @@ async def test_terms_that_are_not_as_expected_are_not_signed(desk: Desk) -> None
     assert wallet.get(bytes.fromhex(swap), desk.network.traders["bob"].public_key) is None  # type: ignore[arg-type]
 
 
+async def test_funds_are_held_for_minutes_unless_one_says_so(desk: Desk) -> None:
+    swap = await proposed(desk, "--reveal-within", "11m")
+    told = await desk.refused("swap", "accept", swap, *GIVEN, *GOT, "--key", "bob", code=1)
+    assert told["code"] == "HELD_TOO_LONG"
+    await desk.done("swap", "accept", swap, "--yes", "--held-at-most", "12m", "--key", "bob")
+    await desk.done("swap", "cancel", swap, "--key", "alice")
+
+
+async def test_what_is_not_there_is_warned_of(desk: Desk) -> None:
+    much = ("--give", "99999999.00:gold@alpha")
+    told = await desk.done(*PROPOSE[:2], *much, *PROPOSE[4:], "--lock-within", "2s")
+    assert ["99999999.00 gold" in each for each in told["warnings"]] == [True]
+    words = await desk.type("swap", "propose", *much, *PROPOSE[4:], "--lock-within", "2s")
+    assert "warning: alpha holds" in words.err
+
+
+async def test_a_swap_that_is_not_in_the_order_is_cancelled_as_soon_as_it_is(desk: Desk) -> None:
+    swap = await proposed(desk)
+    told = await desk.done("swap", "cancel", swap, "--key", "alice", "--no-wait")
+    assert told["outcome"] is None
+    assert ["can still open" in each for each in told["warnings"]] == [True]
+    cancelling = await desk.start("swap", "cancel", swap, "--key", "alice", "--json")
+    await desk.done("swap", "accept", swap, *GIVEN, *GOT, "--key", "bob")
+    out, _ = await cancelling.communicate()
+    assert cancelling.returncode == 0, out
+    assert json.loads(out)["reason"] == "CANCELLED", "and not NOT_REVEALED"
+
+
+async def test_a_swap_that_is_cancelled_and_never_opened_lapses(desk: Desk) -> None:
+    swap = await proposed(desk, "--lock-within", "2s")
+    told = await desk.done("swap", "cancel", swap, "--key", "alice")
+    assert (told["outcome"], told["warnings"]) == ("LAPSED", [])
+
+
 async def test_only_the_proposer_reveals_and_cancels(desk: Desk) -> None:
-    swap = await accepted(desk)
-    for verb in ("reveal", "cancel"):
-        told = await desk.refused("swap", verb, swap, "--key", "bob", code=1)
-        assert "only who proposed" in told["error"]
+    swap = await proposed(desk)
+    for accepts in (False, True):
+        if accepts:
+            await desk.done("swap", "accept", swap, *GIVEN, *GOT, "--key", "bob")
+        for verb in ("reveal", "cancel"):
+            told = await desk.refused("swap", verb, swap, "--key", "bob", code=1)
+            assert "only who proposed" in told["error"]
+            assert told["error"].endswith("it: alice")
     told = await desk.refused("swap", "resume", swap, "--key", "carol", code=1)
     assert f"swap accept {swap} --key carol" in told["advice"]
     await desk.done("swap", "cancel", swap, "--key", "alice", "--wait")

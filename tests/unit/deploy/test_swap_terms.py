@@ -9,10 +9,12 @@ import pytest
 from bridge.client import Trader
 from deploy.commands.frame import CommandFailed, Options
 from deploy.commands.parameters import Amount, parse_amount
+from deploy.commands.swap_agreeing import verify_held
 from deploy.commands.swap_terms import (
     LOCK_WITHIN_MS_MAX,
     Names,
     leg_of,
+    span,
     terms_in_words,
     typed_legs,
     typed_premium,
@@ -114,7 +116,32 @@ def test_terms_in_words(network: Network, options: Options) -> None:
         "premium   0.10 gold from alice to bob, if it is not revealed",
         "deadline  every lock is attested within 29.5 s, or nothing moves",
         "          alice reveals within 59.5 s, or all locks return",
+        "held      what you give, for at most 59.5 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("span_ms", "said"), [(-1, "0.0 s"), (119_900, "119.9 s"), (600_000, "10.0 min"), (82_800_000, "23.0 h")]
+)
+def test_spans_in_words(span_ms: int, said: str) -> None:
+    assert span(span_ms) == said
+
+
+@pytest.mark.parametrize(
+    ("held_ms_max", "is_refused"), [(None, False), (60_000, False), (59_999, True), (1, True)]
+)
+def test_nothing_is_held_for_longer_than_was_said(
+    network: Network, held_ms_max: int | None, is_refused: bool
+) -> None:
+    alice, bob, _ = traders(network)
+    [gold, silver] = amounts(network, "5.00:gold@alpha", "7.50:silver@beta")
+    legs = (leg_of(gold, alice.account, bob.account), leg_of(silver, bob.account, alice.account))
+    terms = decode_terms(alice.new_terms(legs, time_ms=TIME_MS))
+    if is_refused:
+        with pytest.raises(CommandFailed, match=r"can be held for 60.0 s"):
+            verify_held(terms, time_ms=TIME_MS, held_ms_max=held_ms_max)
+    else:
+        verify_held(terms, time_ms=TIME_MS, held_ms_max=held_ms_max)
 
 
 @pytest.mark.parametrize(

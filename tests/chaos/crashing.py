@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +44,9 @@ LINGER: Final = "linger(200)"
 STORAGE_FAILED: Final = 4
 TRADER_FAILED: Final = 1
 """Exit codes of a process whose disk fails: a service's, and a trader's command's."""
+
+END_S_MAX: Final = 30
+"""Within how many seconds of a fault a service has ended and is back."""
 
 NUDGES_MAX: Final = 40
 """Transfers after the swap for which a fault is waited that did not come within it."""
@@ -214,6 +217,10 @@ async def _run(
         if fault is not None and None not in fault.endings:
             await _nudge(arena, service)
         await arena.verify(swap, outcome, before=before, log=log)
+        if fault is not None and None not in fault.endings and trace.has_come_to(fault):
+            # It may have come this very moment, and the service not have ended yet.
+            async with asyncio.timeout(END_S_MAX):
+                await service.back.wait()
     return service.ending
 
 
@@ -232,8 +239,8 @@ class _Service:
 
     ending: int | None = None
     """What it ended with."""
-    is_back: bool = False
-    """Whether it was started again since."""
+    back: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it was started again since."""
 
 
 @asynccontextmanager
@@ -247,7 +254,7 @@ async def _serving(arena: Arena, process: str, armed: Mapping[str, str]) -> Asyn
             await devnet.start(process)
         service.ending = await devnet.ended(process)
         await devnet.start(process)
-        service.is_back = True
+        service.back.set()
 
     await devnet.kill(process)
     arena.forks.arming[str(devnet.network.settings_file(process))] = armed
@@ -275,7 +282,7 @@ async def _swap(arena: Arena, outcome: SwapPhase) -> OpenSwap:
 async def _nudge(arena: Arena, service: _Service) -> None:
     """Keep the chain going until the fault has come and the service is back, but not for ever."""
     for _ in range(NUDGES_MAX):
-        if service.is_back:
+        if service.back.is_set():
             return
         await arena.transfer(BETA, "bob", "carol", 1)
 

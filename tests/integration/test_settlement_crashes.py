@@ -16,6 +16,7 @@ import pytest
 from bridge.settlement import writer
 from bridge.settlement.client import Auditor, SettlementClient
 from deploy.node import database, datadir
+from deploy.node.seals import add_functions
 from lockstep.checkpoint import Checkpoint, NoteVerifier, verify_checkpoint
 from lockstep.errors import LockstepError, ReadOnly, ShuttingDown, UnavailablePeer
 from lockstep.settlement_entries import GenesisEntry, encode_settlement_entry
@@ -251,17 +252,19 @@ async def test_what_was_committed_but_not_signed_is_kept(tmp_path: Path) -> None
     home = make_home(tmp_path)
     async with asyncio.timeout(DEADLINE_S):
         await grown(home, [4])
-        change(home, "INSERT INTO entries (position, entry) VALUES (4, ?)", RANGES[3])
+        change(home, "INSERT INTO entries (position, entry, seal) VALUES (4, ?, x'')", RANGES[3])
         async with Process(home) as process, process.client() as client:
             assert process.ready["size"] == 5
             assert await client.append(RANGES[4]) == 5
 
 
 def change(home: Home, statement: str, entry: bytes) -> None:
-    """Change the database behind the log's back."""
+    """Change the database behind the log's back, as somebody who seals it again."""
     connection = sqlite3.connect(home.database)
+    add_functions(connection)
     with connection:
         connection.execute(statement, (entry,))
+        connection.execute("UPDATE entries SET seal = seal(position, entry)")
     connection.close()
 
 

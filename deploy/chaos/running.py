@@ -6,7 +6,7 @@ over, everything that was begun has to come to its end in time.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from deploy.chaos.network import (
 from deploy.devnet.clients import until
 from deploy.devnet.launcher import Devnet, DevnetFailed, Spawn, execute, running
 from deploy.devnet.network import NODES_OF
+from deploy.devnet.session import first_of
 from lockstep.errors import LockstepError
 
 HEAL_MS_MAX: Final = 10_000
@@ -228,7 +229,7 @@ class _Run:
         faults = self._faults()
         async with BridgeClient(network.address("bridge"), network.genesis) as client:
             while not enough.is_set():
-                await _first_of(_until_phase(client, self.plan.at), enough.wait())
+                await first_of(_until_phase(client, self.plan.at), enough.wait())
                 if not enough.is_set():
                     await injector.do(next(faults))
 
@@ -258,19 +259,6 @@ async def _until_phase(client: BridgeClient, phase: SwapPhase | None) -> None:
         async for view in changes:
             if view.phase is phase:
                 return
-
-
-async def _first_of(*work: Coroutine[Any, Any, object]) -> None:
-    """Wait until one of them ends, and end the others."""
-    tasks = [asyncio.ensure_future(each) for each in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _raise_ended(injector: Injector) -> None:

@@ -36,7 +36,7 @@ async def run_session(
         keeper = session.start(devnet, tell)
         ready(session.report())
         try:
-            await _first(keeper.keep(), session.stopping.wait())
+            await first_of(keeper.keep(), session.stopping.wait())
         finally:
             session.stop()
 
@@ -110,7 +110,7 @@ class _Session:
                 await keeper.restart(request.names)
 
 
-async def _first(*work: Coroutine[Any, Any, object]) -> None:
+async def first_of(*work: Coroutine[Any, Any, object]) -> None:
     """Wait until one of them ends, end the others, and raise what ended it."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:

@@ -28,7 +28,10 @@ def record(
     return RecordedSwap(trader.account, role, terms_bytes, decode_terms(terms_bytes), reveal, b"key" * 5)
 
 
-def lock(swap: RecordedSwap) -> Callable[[RecordedSwap], RecordedSwap]:
+Change = Callable[[RecordedSwap], RecordedSwap]
+
+
+def lock(swap: RecordedSwap) -> Change:
     return with_lock(0, ANN.sign_lock(swap.terms_bytes, 0))
 
 
@@ -135,7 +138,18 @@ def test_a_file_under_another_name_is_refused(tmp_path: Path) -> None:
 # --- several processes ------------------------------------------------------------------------------------
 
 WRITERS = 4
-TURNS = 10
+TURNS = 20
+
+UNDER_WAY, OVER = 1_000, 2_000
+"""Numbers of swaps that all writers share, one of each for a turn."""
+
+
+def shared_changes(number: int) -> tuple[RecordedSwap, tuple[Change, ...]]:
+    """Return a shared swap and what each writer does to it, once; in any order it comes to the same."""
+    swap = record(number)
+    if number >= OVER:
+        return swap, (ended(SwapPhase.LAPSED), lock(swap), revealing, lock(swap))
+    return swap, (lock(swap), cancelling, lock(swap), cancelling)
 
 
 def write_much(folder: str, number: int) -> None:
@@ -144,8 +158,9 @@ def write_much(folder: str, number: int) -> None:
         swap = record(number * TURNS + turn)
         wallet.add(swap)
         wallet.change(swap, lock(swap))
-        shared = wallet.add(record(9_999))
-        wallet.change(shared, (revealing, cancelling, lock(shared), ended(SwapPhase.LAPSED))[number])
+        for shared, changes in (shared_changes(UNDER_WAY + turn), shared_changes(OVER + turn)):
+            wallet.add(shared)
+            wallet.change(shared, changes[number])
 
 
 def test_several_processes_lose_nothing_of_each_other(tmp_path: Path) -> None:
@@ -156,11 +171,13 @@ def test_several_processes_lose_nothing_of_each_other(tmp_path: Path) -> None:
     for writer in writers:
         writer.join(60)
     assert [writer.exitcode for writer in writers] == [0] * WRITERS
-    found = Wallet(tmp_path).swaps()
-    assert len(found) == WRITERS * TURNS + 1
-    assert all(swap.locks for swap in found)
-    [shared] = [swap for swap in found if swap.terms_bytes == make_terms(9_999)]
-    assert (shared.is_cancelling, shared.outcome) == (True, SwapPhase.LAPSED)
+    found = {swap.terms_bytes: swap for swap in Wallet(tmp_path).swaps()}
+    assert len(found) == (WRITERS + 2) * TURNS
+    assert all(swap.locks for swap in found.values())
+    for turn in range(TURNS):
+        under_way, over = found[make_terms(UNDER_WAY + turn)], found[make_terms(OVER + turn)]
+        assert under_way.is_cancelling
+        assert (over.is_revealing, over.outcome) == (True, SwapPhase.LAPSED)
 
 
 def test_a_lock_that_is_held_for_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,17 +48,21 @@ def test_each_machine_text_is_found(text: bytes) -> None:
 
 LOCK = ROOT / "deploy" / "requirements.lock"
 LOCK_DEV = ROOT / "deploy" / "requirements-dev.lock"
+LOCK_BENCH = ROOT / "deploy" / "requirements-bench.lock"
 PIN = re.compile(
     r"^(?P<name>\S+)==(?P<version>\S+)(?P<marker> ; .*)? \\\n(?P<hashes>(?: +--hash=sha256:.*\n)+)", re.M
 )
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Return name and version of everything in a lock file. All of it is pinned and has hashes."""
+    """Return name and version of everything in a lock file. All of it is pinned and has hashes.
+
+    What has another version for older interpreters is there with one of them.
+    """
     text = lock.read_text()
-    found = {match["name"]: match["version"] for match in PIN.finditer(text)}
+    found = [(match["name"], match["version"]) for match in PIN.finditer(text)]
     assert len(found) == sum(bool(line) and line[0] not in " #" for line in text.splitlines()), lock
-    return found
+    return dict(found)
 
 
 def unmet(requirements: list[str], pinned: Mapping[str, str]) -> list[str]:
@@ -75,13 +79,19 @@ def test_what_is_tested_is_what_runs() -> None:
     assert pins(LOCK).items() <= pins(LOCK_DEV).items()
 
 
+def test_what_is_measured_is_what_runs() -> None:
+    bench, dev = pins(LOCK_BENCH), pins(LOCK_DEV)
+    assert pins(LOCK).items() <= bench.items()
+    assert {name: version for name, version in dev.items() if name in bench}.items() <= bench.items()
+
+
 def test_the_lock_files_meet_the_declared_requirements() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = project["project"]["dependencies"] + project["build-system"]["requires"]
     assert unmet(declared, pins(LOCK)) == [], "run ./deploy/lock"
-    assert unmet(project["project"]["optional-dependencies"]["dev"], pins(LOCK_DEV)) == [], (
-        "run ./deploy/lock"
-    )
+    for extra, lock in (("dev", LOCK_DEV), ("bench", LOCK_BENCH)):
+        needed = project["project"]["optional-dependencies"][extra]
+        assert unmet(needed, pins(lock)) == [], "run ./deploy/lock"
 
 
 def test_a_missing_or_older_pin_is_unmet() -> None:

@@ -28,7 +28,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout with what setup reads, and no .venv."""
-    locks = ("deploy/requirements.lock", "deploy/requirements-dev.lock")
+    locks = [f"deploy/requirements{profile}.lock" for profile in ("", "-dev", "-bench")]
     packages = ("deploy/__init__.py", "protos/lockstep/__init__.py")
     for name in ("pyproject.toml", "deploy/setup", *locks, *packages):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from deploy.chaos.network import EXTRA, ChaosNetwork
 from deploy.devnet.clients import until
 from deploy.devnet.launcher import Child, Devnet, Spawn
 from deploy.devnet.network import PROCESSES
+from deploy.devnet.patience import PATIENCE, patiently
 from deploy.node.failures import DataLocked
 from sequencer.client import SequencerClient
 
@@ -215,8 +216,7 @@ class Injector:
         await self.kill(name)
         await self._devnet.start(name, failpoints=f"{COMMIT_POINT}=enospc@{fault.amount}")
         try:
-            async with asyncio.timeout(END_MS_MAX / 1_000):
-                code = await self._devnet.ended(name)
+            code = await patiently(self._devnet.ended(name), END_MS_MAX, (self._devnet.pid(name),))
         except TimeoutError:
             # It never came to that commit, as one that has nothing to do does not.
             await self.kill(name)
@@ -312,7 +312,8 @@ class Injector:
                 return (await sequencer.status()).read_only_reason or None
 
             try:
-                reason = await until(refusal, "it to be read-only", timeout_ms=END_MS_MAX)
+                asking = until(refusal, "it to be read-only", timeout_ms=PATIENCE * END_MS_MAX)
+                reason = await patiently(asking, END_MS_MAX, (self._devnet.pid(SEQUENCER),))
             except TimeoutError:
                 raise Broken("a sequencer with an older copy of its folder goes on ordering") from None
             self._history.note(SEQUENCER, "is read-only", reason=reason)

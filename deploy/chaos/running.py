@@ -33,11 +33,13 @@ from deploy.chaos.network import (
 from deploy.devnet.clients import until
 from deploy.devnet.launcher import Devnet, DevnetFailed, Spawn, execute, running
 from deploy.devnet.network import NODES_OF
+from deploy.devnet.patience import Stopwatch
 from deploy.devnet.session import first_of
 from lockstep.errors import LockstepError
 
 HEAL_MS_MAX: Final = 10_000
-"""How long after the last fault it may take until every swap is at its end."""
+"""How long after the last fault it may take until every swap is at its end, on a machine that has a processor
+for whoever wants one."""
 
 DRAIN_MS_MAX: Final = 60_000
 """How long that is waited for, to say how long it took."""
@@ -92,6 +94,8 @@ class Outcome:
     """Which promise was broken, and how; empty: none."""
     healed_ms: int | None = None
     """After the last fault, until every swap was at its end."""
+    starved_ms: int = 0
+    """For how much of that the process that was worst off wanted a processor and got none."""
     seconds: float = 0.0
     """Real time that the load and the faults went on."""
     counts: Counts = field(default_factory=Counts)
@@ -105,6 +109,11 @@ class Outcome:
     def ok(self) -> bool:
         """Whether every promise was kept."""
         return not self.broken
+
+    @property
+    def is_healed_in_time(self) -> bool:
+        """Whether every swap came to its end in time, as far as the machine let it."""
+        return self.healed_ms is not None and self.healed_ms - self.starved_ms <= HEAL_MS_MAX
 
 
 async def run_chaos(folder: Path, plan: Plan, tell: Tell, *, spawn: Spawn = execute) -> Outcome:
@@ -175,10 +184,10 @@ class _Run:
             reading.cancel()
             self.outcome.audit = await judge.conclude(auditing)
             noticing.cancel()
-        if self.outcome.healed_ms is None or self.outcome.healed_ms > HEAL_MS_MAX:
+        if not self.outcome.is_healed_in_time:
             raise Broken(
                 f"after the last fault, swaps took {self.outcome.healed_ms} ms to come to their end, "
-                f"not {HEAL_MS_MAX}"
+                f"{self.outcome.starved_ms} ms of them without a processor, not {HEAL_MS_MAX}"
             )
 
     async def start_rest(self) -> LinksClient | None:
@@ -236,14 +245,16 @@ class _Run:
     async def _heal(self, injector: Injector) -> None:
         """Let everything that was begun come to its end. Raises Broken."""
         self.history.note("all", "healed: nothing new is begun")
-        started_s = time.monotonic()
+        watch = Stopwatch([self.devnet.pid(name) for name in (*SERVICES, *TRADERS)])
         self.made.draining.touch()
         while late := [name for name in TRADERS if not self.made.idle(name).exists()]:
-            if time.monotonic() - started_s > DRAIN_MS_MAX / 1_000:
-                raise Broken(f"{DRAIN_MS_MAX} ms after the last fault {', '.join(late)} had open swaps")
+            if watch.own_ms > DRAIN_MS_MAX:
+                raise Broken(f"{watch.real_ms} ms after the last fault {', '.join(late)} had open swaps")
             await asyncio.sleep(LOOK_S)
-        self.outcome.healed_ms = round((time.monotonic() - started_s) * 1_000)
-        self.history.note("all", "every swap is at its end", after_ms=self.outcome.healed_ms)
+        self.outcome.healed_ms, self.outcome.starved_ms = watch.real_ms, watch.starved_ms
+        self.history.note(
+            "all", "every swap is at its end", after_ms=watch.real_ms, starved_ms=watch.starved_ms
+        )
         injector.let_end(TRADERS)
         for name, code in zip(
             TRADERS, await asyncio.gather(*map(self.devnet.terminate, TRADERS)), strict=True

@@ -103,6 +103,7 @@ def outcome_json(outcome: Outcome, *, folder: Path, history: Path, replay: str) 
         "broken": outcome.broken,
         "seconds": round(outcome.seconds, 1),
         "healed_ms": outcome.healed_ms,
+        "starved_ms": outcome.starved_ms,
         **outcome.counts.as_json(),
         "audit": dict(outcome.audit),
         "unplayed": list(outcome.unplayed),
@@ -127,7 +128,8 @@ def show_outcome(outcome: Outcome, *, folder: Path, history: Path, replay: str) 
     if outcome.healed_ms is not None:
         click.echo(
             f"after the last fault every swap was at its end in {outcome.healed_ms / 1_000:.1f} s "
-            f"(at most {HEAL_MS_MAX // 1_000} s)"
+            f"(at most {HEAL_MS_MAX // 1_000} s, but for {outcome.starved_ms / 1_000:.1f} s in which "
+            f"a process got no processor)"
         )
     if outcome.audit:
         checks = sum(outcome.audit["invariants"].values())

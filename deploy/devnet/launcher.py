@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from deploy.devnet.network import PROCESS_NAMES, PROCESSES, Network, ProcessKind
+from deploy.devnet.patience import patiently
 from deploy.node.failpoints import FAILPOINTS_VARIABLE
 from deploy.node.settings import ENVIRONMENT_PREFIX
 
 START_MS_MAX: Final = 30_000
-"""How long a process may take until it says that it is ready."""
+"""How long a process may take until it says that it is ready, not counting that it gets no processor."""
 
 STOP_MS_MAX: Final = 10_000
 """How long a process may take to stop when asked to; then it is killed."""
@@ -163,8 +164,7 @@ class Devnet:
         self._started = asyncio.Event()
         assert process.stdout is not None, "it was made with a pipe"
         try:
-            async with asyncio.timeout(START_MS_MAX / 1_000):
-                line = await process.stdout.readline()
+            line = await patiently(process.stdout.readline(), START_MS_MAX, (process.pid,))
         except TimeoutError:
             await self.kill(name)
             raise self.failure(name, f"was not ready within {START_MS_MAX} ms") from None

@@ -1,15 +1,13 @@
 """A devnet that processes are killed on, the traffic that goes on meanwhile, and what must hold afterwards.
 
-An arena is shared by many cases, since starting a network takes seconds; one on which a case failed is left
-as it is, for a person to look at, and the next case gets a new one.
+Owns what was promised on one network, and what is checked of it. Cases get it from `arenas`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -19,15 +17,13 @@ from deploy.audit.following import Target, following
 from deploy.audit.report import Summary, summary_of
 from deploy.demonstration.market import Market, OpenSwap, exchange
 from deploy.devnet.audit import holdings, verify_conserved, verify_log, verify_same_state, verify_whole
-from deploy.devnet.clients import Clients, connected, until
-from deploy.devnet.launcher import Devnet, running
+from deploy.devnet.clients import Clients, until
+from deploy.devnet.launcher import Devnet
 from deploy.devnet.network import (
     ASSET_OF,
     BETA,
     FUNDS,
     NODES_OF,
-    PROCESS_NAMES,
-    create_network,
     supply_of,
 )
 from lockstep.errors import UselessEntry
@@ -39,7 +35,7 @@ from lockstep.terms import swap_id_of
 from lockstep.transactions import decode_transaction
 from lockstep.types import Namespace, RollupId
 from sequencer.client import Ordered
-from tests.chaos.forks import ForkServer, fork_server
+from tests.chaos.forks import ForkServer
 
 KILLED = ("settlement", "sequencer", "alpha-0", "beta-0", "bridge")
 """Who is killed; the replica of beta is what they are measured by."""
@@ -50,11 +46,12 @@ REPLICA = "beta-1"
 AUDIT_GRACE_MS = 120_000
 """How long the auditor waits for nodes at the end: a machine that is busy is no finding."""
 
-LOG_LINES = 8
-"""Lines of each process's log that a failing case shows."""
-
 DEAL = exchange("alice", 3_00, "bob", 7_00)
 """What every case swaps: alice reveals."""
+
+
+class NotJudged(Exception):
+    """The auditor did not come to the end of a network in time."""
 
 
 @dataclass
@@ -195,7 +192,7 @@ class Arena:
         """Have the auditor, who executes everything a second time, judge the network since its first block.
 
         Raises Violated at what does not hold. It must have seen everything: every node up to the last block,
-        and every swap that was decided here.
+        else it raises NotJudged, and every swap that was decided here.
         """
         network = self.devnet.network
         target = Target(
@@ -210,7 +207,8 @@ class Arena:
         async with following(target, checks, grace_ms=AUDIT_GRACE_MS) as follower:
             await follower.run(to_head=True)
             summary = summary_of(follower, elapsed_s=0)
-        assert summary.is_complete, summary.lines()
+        if not summary.is_complete:
+            raise NotJudged("\n".join(summary.lines()))
         committed = sum(swap.phase is SwapPhase.COMMITTED for swap in self.swaps)
         assert summary.swaps.get("COMMITTED", 0) == committed, summary.lines()
         return summary
@@ -274,52 +272,3 @@ class Arena:
         await verify_same_state(nodes["beta-0"], nodes[REPLICA], min_height=height)
         commitments = [await nodes[name].commitment(height) for name in ATTESTER_OF.values()]
         assert len({commitment.register_root for commitment in commitments}) == 1
-
-
-class Arenas:
-    """Gives each case a network in order: the one of the case before, if that passed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stack = AsyncExitStack()
-        self._arena: Arena | None = None
-        self._made = 0
-
-    @asynccontextmanager
-    async def case(self) -> AsyncIterator[Arena]:
-        """Lend an arena. If the case fails, its error ends with where the network is and what it logged."""
-        if self._arena is None:
-            self._arena = await self._make()
-        arena = self._arena
-        try:
-            yield arena
-        except BaseException as failure:
-            failure.add_note(describe(arena.devnet))
-            await self.close()
-            raise
-
-    async def audit(self) -> Summary | None:
-        """Have the network audited that is in use (`Arena.audit`); None if there is none."""
-        if self._arena is None:
-            return None
-        async with self.case() as arena:
-            return await arena.audit()
-
-    async def close(self) -> None:
-        """Stop the network; its folder stays."""
-        self._arena = None
-        await self._stack.aclose()
-
-    async def _make(self) -> Arena:
-        self._made += 1
-        network = create_network(self._folder / f"network-{self._made}")
-        forks = await self._stack.enter_async_context(fork_server())
-        devnet = await self._stack.enter_async_context(running(network, spawn=forks.spawn))
-        clients = await self._stack.enter_async_context(connected(network))
-        return Arena(devnet, clients, Market(network, clients), forks)
-
-
-def describe(devnet: Devnet) -> str:
-    """Return where a network is and the end of each process's log."""
-    tails = [f"--- {name}\n{devnet.log_tail(name, LOG_LINES)}" for name in PROCESS_NAMES]
-    return "\n".join((f"the network is in {devnet.network.folder}", *tails))

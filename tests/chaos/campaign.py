@@ -7,7 +7,6 @@ runs of it is in `test_campaign`.
 """
 
 import asyncio
-import json
 import os
 import random
 import sys
@@ -22,8 +21,9 @@ from typing import Any, Final
 import click
 
 from deploy.commands.parameters import DURATION
-from tests.chaos.arena import Arenas
+from tests.chaos.arenas import Arenas, Judgement
 from tests.chaos.crashing import OUTCOMES, PROCESSES, Fault, count, is_shim_loaded, strike
+from tests.chaos.journals import JOURNAL_OPTION, note
 from tests.tools import shim
 
 AUDITED_RUNS: Final = 100
@@ -42,15 +42,13 @@ class Tally:
     """Faults that never came: the process passed the point less often than when it was counted."""
     failed: list[Fault] = field(default_factory=list)
     """Runs in which something did not hold."""
-    audits: int = 0
-    """Networks in which the auditor found nothing."""
-    is_violated: bool = False
-    """Whether it found something in one."""
+    audits: Counter[Judgement] = field(default_factory=Counter)
+    """What the auditor found of each network."""
 
     @property
     def is_good(self) -> bool:
-        """Whether everything held."""
-        return not self.failed and not self.is_violated
+        """Whether everything held, and everything was judged."""
+        return not self.failed and set(self.audits) <= {Judgement.WHOLE}
 
     def lines(self) -> Iterator[str]:
         """Tell it, with the command that repeats what failed."""
@@ -59,7 +57,7 @@ class Tally:
             f"survived, {len(self.failed)} failed; {len(self.missed)} more never came"
         )
         yield ", ".join(f"{name} {times}" for name, times in sorted(self.struck.items()))
-        yield f"{self.audits} networks audited without a finding{', one WITH' if self.is_violated else ''}"
+        yield "networks audited: " + ", ".join(f"{count} {found}" for found, count in self.audits.items())
         for fault in self.failed:
             yield f"FAILED {fault}; to repeat it: {command_for(fault)}"
 
@@ -100,9 +98,9 @@ async def campaign(
                 return
             await _try(arenas, fault, tally, journal)
             if number % AUDITED_RUNS == 0:
-                await _audit(arenas, tally)
+                await _audit(arenas, tally, journal)
     finally:
-        await _audit(arenas, tally)
+        await _audit(arenas, tally, journal)
 
 
 async def _try(arenas: Arenas, fault: Fault, tally: Tally, journal: Path | None) -> None:
@@ -122,22 +120,16 @@ async def _try(arenas: Arenas, fault: Fault, tally: Tally, journal: Path | None)
         else:
             tally.missed.append(fault)
     took_ms = round((time.monotonic() - started_s) * 1_000)
-    if journal is not None:
-        with journal.open("a") as lines:
-            told = {"fault": str(fault), "seed": tally.seed, "ending": ending, "exit_code": exit_code}
-            lines.write(json.dumps({**told, "took_ms": took_ms}) + "\n")
+    told = {"fault": str(fault), "seed": tally.seed, "ending": ending, "exit_code": exit_code}
+    note(journal, **told, took_ms=took_ms)
 
 
-async def _audit(arenas: Arenas, tally: Tally) -> None:
-    """Have the network judged as a whole, and begin a new one."""
-    try:
-        if await arenas.audit():
-            tally.audits += 1
-    except Exception as failure:  # noqa: BLE001  # see `_try`
-        tally.is_violated = True
-        click.echo(f"the auditor: {type(failure).__name__}: {failure}")
-    finally:
-        await arenas.close()
+async def _audit(arenas: Arenas, tally: Tally, journal: Path | None) -> None:
+    """Have the network judged as a whole; the next fault begins a new one."""
+    judgement = await arenas.judge()
+    if judgement is not None:
+        tally.audits[judgement] += 1
+        note(journal, audit=judgement, seed=tally.seed)
 
 
 def parse_fault(text: str) -> Fault:
@@ -212,7 +204,7 @@ def load_shim() -> None:
 @click.option("--counted", type=click.Path(dir_okay=False, path_type=Path),
               help="Counted faults are kept here, and read from here if it is there.")  # fmt: skip
 @click.option("--fault", "only", metavar="PROCESS/OUTCOME/POINT@HIT/MODE", help="Only this fault.")
-@click.option("--journal", type=click.Path(dir_okay=False, path_type=Path), help="A line for each run.")
+@JOURNAL_OPTION
 def main(journal: Path | None, processes: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401  # as in Choice
     """Fail and kill each process at each point of a swap. Exit code 1 if anything does not hold."""
     load_shim()

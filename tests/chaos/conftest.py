@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.chaos.arena import Arenas
+from tests.chaos.arenas import Arenas
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

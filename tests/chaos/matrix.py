@@ -21,7 +21,9 @@ from pathlib import Path
 import click
 
 from deploy.commands.parameters import DURATION
-from tests.chaos.arena import KILLED, Arena, Arenas
+from tests.chaos.arena import KILLED, Arena
+from tests.chaos.arenas import Arenas, Judgement, reasons
+from tests.chaos.journals import JOURNAL_OPTION, note
 from tests.chaos.moments import MAKER, MOMENTS, TAKER, TRADERS, Moment, Swapping, bring_to
 from tests.chaos.traders import verify_told
 
@@ -155,15 +157,13 @@ class Tally:
     """The others, each with the seed that it was run with."""
     late: list[tuple[Case, int]] = field(default_factory=list)
     """Of those that passed, who was at the swap's end only after `HEAL_MS_MAX`, and its seed."""
-    audits: int = 0
-    """Networks in which the auditor found nothing."""
-    is_violated: bool = False
-    """Whether it found something in one."""
+    audits: Counter[Judgement] = field(default_factory=Counter)
+    """What the auditor found of each network."""
 
     @property
     def is_good(self) -> bool:
-        """Whether everything held."""
-        return not (self.failed or self.late or self.is_violated)
+        """Whether everything held, and everything was judged."""
+        return not (self.failed or self.late or set(self.audits) - {Judgement.WHOLE})
 
     def lines(self) -> Iterator[str]:
         """Tell it, with the command that repeats what failed."""
@@ -178,14 +178,16 @@ class Tally:
                 f"at the swap's end after everybody was back: median {ordered[len(ordered) // 2]} ms, "
                 f"longest {ordered[-1]} ms"
             )
-        yield f"{self.audits} networks audited without a finding{', one WITH' if self.is_violated else ''}"
+        yield "networks audited: " + ", ".join(f"{count} {found}" for found, count in self.audits.items())
         for case, seed in self.late:
             yield f"LATE {case}; to repeat it: {command_for(case, seed)}"
         for case, seed in self.failed:
             yield f"FAILED {case}; to repeat it: {command_for(case, seed)}"
 
 
-async def campaign(chosen: Sequence[Case], *, seed: int, for_s: float | None, folder: Path) -> Tally:
+async def campaign(
+    chosen: Sequence[Case], *, seed: int, for_s: float | None, folder: Path, journal: Path | None
+) -> Tally:
     """Run cases, each once, or over and over with the next seed until `for_s` seconds have passed."""
     tally, arenas, until_s = Tally(seed), Arenas(folder), time.monotonic() + (for_s or 0)
     done = 0
@@ -195,24 +197,27 @@ async def campaign(chosen: Sequence[Case], *, seed: int, for_s: float | None, fo
                 if for_s is not None and time.monotonic() >= until_s:
                     return tally
                 done += 1
-                await _try(arenas, case, each, tally, done)
+                await _try(arenas, case, each, tally, done, journal)
                 if done % AUDITED_CASES == 0:
-                    await _audit(arenas, tally)
+                    await _audit(arenas, tally, journal)
             if for_s is None:
                 return tally
         return tally
     finally:
-        await _audit(arenas, tally)
+        await _audit(arenas, tally, journal)
 
 
-async def _try(arenas: Arenas, case: Case, seed: int, tally: Tally, number: int) -> None:
+async def _try(
+    arenas: Arenas, case: Case, seed: int, tally: Tally, number: int, journal: Path | None
+) -> None:
     started_s = time.monotonic()
     try:
         async with arenas.case() as arena:
             result = await run_case(arena, case, seed)
     except Exception as failure:  # noqa: BLE001  # whatever it is, it is a finding, and the next case follows
         tally.failed.append((case, seed))
-        click.echo(f"{number:4} {case} seed {seed} FAILED: {'; '.join(_reasons(failure))}")
+        note(journal, case=str(case), seed=seed, ending="failed")
+        click.echo(f"{number:4} {case} seed {seed} FAILED: {'; '.join(reasons(failure))}")
         click.echo("\n".join(getattr(failure, "__notes__", ())))
         return
     tally.passed += 1
@@ -220,30 +225,18 @@ async def _try(arenas: Arenas, case: Case, seed: int, tally: Tally, number: int)
     tally.heal_ms.append(result.heal_ms)
     if result.heal_ms > HEAL_MS_MAX:
         tally.late.append((case, seed))
+    note(journal, case=str(case), seed=seed, ending="passed", heal_ms=result.heal_ms)
     took_ms = round((time.monotonic() - started_s) * 1_000)
     back = ", ".join(result.order)
     click.echo(f"{number:4} {case} ok in {took_ms} ms; back: {back}; healed in {result.heal_ms} ms")
 
 
-def _reasons(failure: BaseException) -> Iterator[str]:
-    """Return what went wrong, without the groups of tasks in which it did."""
-    if isinstance(failure, BaseExceptionGroup):
-        for each in failure.exceptions:
-            yield from _reasons(each)
-    else:
-        yield f"{type(failure).__name__}: {failure}"
-
-
-async def _audit(arenas: Arenas, tally: Tally) -> None:
-    """Have the network judged as a whole, and begin a new one."""
-    try:
-        if await arenas.audit():
-            tally.audits += 1
-    except Exception as failure:  # noqa: BLE001  # see `_try`
-        tally.is_violated = True
-        click.echo(f"the auditor: {'; '.join(_reasons(failure))}")
-    finally:
-        await arenas.close()
+async def _audit(arenas: Arenas, tally: Tally, journal: Path | None) -> None:
+    """Have the network judged as a whole; the next case begins a new one."""
+    judgement = await arenas.judge()
+    if judgement is not None:
+        tally.audits[judgement] += 1
+        note(journal, audit=judgement, seed=tally.seed)
 
 
 def _shard(text: str, chosen: Sequence[Case]) -> list[Case]:
@@ -258,7 +251,16 @@ def _shard(text: str, chosen: Sequence[Case]) -> list[Case]:
 @click.option("--shard", default="1/1", metavar="I/N", help="Only the I-th of N parts of the cases.")
 @click.option("--for", "for_ms", type=DURATION, help="Go on, or stop, after so long; else each case once.")
 @click.option("--case", "only", metavar="MOMENT/VICTIM+VICTIM", help="Only this case.")
-def main(sizes: tuple[int, ...], seed: int, shard: str, for_ms: int | None, only: str | None) -> None:
+@JOURNAL_OPTION
+def main(
+    *,
+    sizes: tuple[int, ...],
+    seed: int,
+    shard: str,
+    for_ms: int | None,
+    only: str | None,
+    journal: Path | None,
+) -> None:
     """Kill every set of processes at every moment of a swap. Exit code 1 if anything does not hold."""
     chosen = list(cases(sizes if only is None else range(1, len(VICTIMS) + 1)))
     if only is not None:
@@ -270,7 +272,7 @@ def main(sizes: tuple[int, ...], seed: int, shard: str, for_ms: int | None, only
     folder = Path(tempfile.mkdtemp(prefix="lockstep-matrix-"))
     click.echo(f"{len(chosen)} cases with seed {seed}, in {folder}")
     for_s = None if for_ms is None else for_ms / 1_000
-    tally = asyncio.run(campaign(chosen, seed=seed, for_s=for_s, folder=folder))
+    tally = asyncio.run(campaign(chosen, seed=seed, for_s=for_s, folder=folder, journal=journal))
     for line in tally.lines():
         click.echo(line)
     sys.exit(0 if tally.is_good else 1)

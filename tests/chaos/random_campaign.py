@@ -2,7 +2,7 @@
 
 Each slice is a network, a seed and a verdict; processes are forked from one that has imported everything,
 which is all that differs from the command. `--planted` puts a bug into the sequencer, which must be found.
-What ran is recorded with `--record` (`tests.reliability`).
+What ran stands in a journal, which `tests.chaos.recording` puts into RELIABILITY.
 """
 
 import asyncio
@@ -10,9 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,23 +18,11 @@ import click
 
 from deploy.chaos.command import replay_of
 from deploy.chaos.faults import ALL_KINDS, Kind
-from deploy.chaos.running import HEAL_MS_MAX, HISTORY_FILE, Outcome, Plan, run_chaos
+from deploy.chaos.running import HISTORY_FILE, Outcome, Plan, run_chaos
 from deploy.commands.parameters import DURATION
 from deploy.devnet.launcher import Spawn
 from tests.chaos.forks import ForkedProcess, ForkServer, fork_server
-from tests.reliability import Control, load, record
-
-CLAIM: Final = (
-    "Whoever is killed, paused, cut off or robbed of a disk, at random and under load: nothing acknowledged "
-    "is lost or moved, both sides of a swap move or neither, value is conserved, all nodes come to one state"
-)
-HEALED: Final = f"After the last fault every open swap is at its end within {HEAL_MS_MAX // 1_000} s"
-
-NOT_COVERED: Final = (
-    "power loss and bit rot, which have trials of their own; more than one machine; a wrong wall clock, "
-    "which `lockstep chaos` sets by libfaketime and forked processes cannot have; the settlement log's data "
-    "deleted or older. Trials are slices: a network, a seed, a verdict."
-)
+from tests.chaos.journals import JOURNAL_OPTION, note
 
 PLANTED: Final[Mapping[str, tuple[str, str, tuple[Kind, ...], tuple[str, ...]]]] = {
     "early-ack": (
@@ -63,7 +49,7 @@ PLANTED: Final[Mapping[str, tuple[str, str, tuple[Kind, ...], tuple[str, ...]]]]
 @click.option("--at-once", type=int, default=12, show_default=True)
 @click.option("--transfer", "transfer_ms", type=DURATION, default="200ms", show_default=True)
 @click.option("--planted", type=click.Choice(list(PLANTED)))
-@click.option("--record", "is_recorded", is_flag=True, help="Write what ran into RELIABILITY.json.")
+@JOURNAL_OPTION
 def main(
     *,
     slices: int,
@@ -73,7 +59,7 @@ def main(
     at_once: int,
     transfer_ms: int,
     planted: str | None,
-    is_recorded: bool,
+    journal: Path | None,
 ) -> None:
     """Run slices of chaos and say what came of them. Exit code 1: a promise was broken."""
     kinds: tuple[Kind, ...] = tuple(kind for kind in ALL_KINDS if kind is not Kind.CLOCK)
@@ -92,20 +78,18 @@ def main(
         )
         for number in range(slices)
     ]
-    outcomes = asyncio.run(_run_all(plans, planted))
-    if is_recorded:
-        (_record if planted is None else _record_control)(plans, outcomes, planted or "")
+    outcomes = asyncio.run(_run_all(plans, planted, journal))
     sys.exit(0 if all(outcome.ok for outcome in outcomes) else 1)
 
 
-async def _run_all(plans: Sequence[Plan], planted: str | None) -> list[Outcome]:
+async def _run_all(plans: Sequence[Plan], planted: str | None, journal: Path | None) -> list[Outcome]:
     outcomes = []
     for plan in plans:
         folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.seed}-"))
         async with fork_server() as server:
             outcome = await run_chaos(folder, plan, lambda _: None, spawn=_spawn_of(server, planted))
         outcomes.append(outcome)
-        _show(plan, outcome, folder)
+        _show(plan, outcome, folder, journal)
         if outcome.ok:
             await asyncio.to_thread(shutil.rmtree, folder)
     return outcomes
@@ -124,72 +108,23 @@ def _spawn_of(server: ForkServer, planted: str | None) -> Spawn:
     return spawn
 
 
-def _show(plan: Plan, outcome: Outcome, folder: Path) -> None:
-    told = {
+def _show(plan: Plan, outcome: Outcome, folder: Path, journal: Path | None) -> None:
+    told: dict[str, Any] = {
         "seed": plan.seed,
         "ok": outcome.ok,
-        "seconds": round(outcome.seconds),
+        "is_healed_in_time": outcome.is_healed_in_time,
         "healed_ms": outcome.healed_ms,
+        "starved_ms": outcome.starved_ms,
+        "seconds": round(outcome.seconds),
+        **{name: getattr(plan, name) for name in ("for_ms", "gap_ms", "at_once", "transfer_ms")},
+        **outcome.counts.as_json(),
     }
-    click.echo(json.dumps({**told, **outcome.counts.as_json()}))
+    note(journal, **told)
+    click.echo(json.dumps(told))
     if not outcome.ok:
         click.echo(
             f"{outcome.broken}\n{replay_of(plan)}\nhistory and everything else: {folder / HISTORY_FILE}"
         )
-
-
-def _record(plans: Sequence[Plan], outcomes: Sequence[Outcome], _: str) -> None:
-    """Record slices, added to none that were recorded before."""
-    kills, swaps, faults = 0, Counter[str](), Counter[str]()
-    for outcome in outcomes:
-        kills += sum(outcome.counts.killed.values())
-        swaps += outcome.counts.swaps
-        faults += outcome.counts.faults
-    common: dict[str, Any] = {
-        "trials": len(outcomes),
-        "failures": sum(not outcome.ok for outcome in outcomes),
-        "seeds": f"{plans[0].seed} to {plans[-1].seed}",
-        "command": f"python -m tests.chaos.random_campaign --slices {len(plans)} --for {plans[0].for_ms}ms "
-        f"--seed {plans[0].seed} --gap {plans[0].gap_ms}ms --at-once {plans[0].at_once} "
-        f"--transfer {plans[0].transfer_ms}ms",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    told = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
-    ended = ", ".join(f"{count} {name}" for name, count in sorted(swaps.items()))
-    known = load().claims.get(CLAIM)
-    record(
-        CLAIM,
-        **common,
-        not_covered=f"{NOT_COVERED} In these: {kills} kills; faults: {told}; swaps that ended: {ended}.",
-        controls=() if known is None else known.controls,
-    )
-    healed = [outcome.healed_ms for outcome in outcomes if outcome.healed_ms is not None]
-    common["failures"] = sum(
-        outcome.healed_ms is None or outcome.healed_ms > HEAL_MS_MAX for outcome in outcomes
-    )
-    record(
-        HEALED,
-        **common,
-        not_covered=f"swaps whose terms allow more time than those of chaos. The times were {healed} ms.",
-    )
-
-
-def _record_control(_: Sequence[Plan], outcomes: Sequence[Outcome], planted: str) -> None:
-    """Add to the claim what was seen with a planted bug."""
-    claim = load().claims[CLAIM]
-    words = PLANTED[planted][1]
-    control = Control(words, len(outcomes), sum(not outcome.ok for outcome in outcomes))
-    others = tuple(each for each in claim.controls if each.planted != words)
-    record(
-        CLAIM,
-        trials=claim.trials,
-        failures=claim.failures,
-        seeds=claim.seeds,
-        command=claim.command,
-        not_covered=claim.not_covered,
-        date=claim.date,
-        controls=(*others, control),
-    )
 
 
 if __name__ == "__main__":

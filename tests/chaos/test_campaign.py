@@ -16,7 +16,7 @@ import pytest_asyncio
 from bridge.client import SwapPhase
 from deploy.node.failpoints import FAILPOINTS
 from tests.chaos import campaign, crashing
-from tests.chaos.arena import Arenas
+from tests.chaos.arenas import Arenas
 from tests.chaos.campaign import Tally, enumerate_faults, load_shim, one_of_each, parse_fault
 from tests.chaos.crashing import CALL, PROCESSES, Counted, Fault, modes_of
 from tests.chaos.moments import MAKER, TAKER

@@ -10,7 +10,8 @@ import pytest
 
 from bridge.client import SwapPhase, SwapView
 from deploy.demonstration.market import OpenSwap
-from tests.chaos.arena import KILLED, Arena, Arenas
+from tests.chaos.arena import KILLED, Arena
+from tests.chaos.arenas import Arenas
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
 

@@ -8,7 +8,8 @@ import pytest
 from bridge.client import SwapPhase
 from deploy.demonstration.market import OpenSwap
 from deploy.node.database import COMMIT_BEFORE
-from tests.chaos.arena import Arena, Arenas
+from tests.chaos.arena import Arena
+from tests.chaos.arenas import Arenas
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]
 

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from deploy.devnet.network import PROCESS_NAMES
-from tests.chaos.arena import REPLICA, Arenas
+from tests.chaos.arena import REPLICA
+from tests.chaos.arenas import Arenas
 from tests.chaos.matrix import VICTIMS, Case, cases, command_for, run_case
 from tests.chaos.moments import MOMENTS, TRADERS, Moment
 

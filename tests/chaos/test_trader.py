@@ -11,7 +11,8 @@ import pytest
 
 from bridge.client import SwapPhase
 from deploy.node.failpoints import FAILPOINTS
-from tests.chaos.arena import Arena, Arenas
+from tests.chaos.arena import Arena
+from tests.chaos.arenas import Arenas
 from tests.chaos.traders import COUNTERPARTY, GIVE_AND_GET, PROPOSER, Ended, Trader, proposed, verify_told
 
 pytestmark = [pytest.mark.processes, pytest.mark.asyncio(loop_scope="module")]

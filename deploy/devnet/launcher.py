@@ -108,16 +108,18 @@ async def running(
     extra: Sequence[ProcessKind] = (),
     say: Say = _say_nothing,
     spawn: Spawn = execute,
+    ready_ms: int = START_MS_MAX,
 ) -> AsyncIterator["Devnet"]:
     """Run the processes of a network, all or `only` some, while the `async with` block lasts.
 
     Others can be started later, and `extra` ones, which have settings in the network's folder and are
-    stopped before all others. `spawn` is how a process is started. Raises DevnetFailed.
+    stopped before all others. `spawn` is how a process is started, `ready_ms` how long it may take until it
+    is ready. Raises DevnetFailed.
     """
     guard = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-S", str(_GUARD)), stdin=PIPE, process_group=0
     )
-    devnet = Devnet(network, guard.pid, spawn, extra)
+    devnet = Devnet(network, guard.pid, spawn, extra, ready_ms)
     try:
         for stage in sorted({kind.stage for kind in PROCESSES}):
             names = [kind.name for kind in PROCESSES if kind.stage == stage and kind.name in only]
@@ -141,12 +143,20 @@ async def running(
 class Devnet:
     """The processes of a network; see `running`."""
 
-    def __init__(self, network: Network, group: int, spawn: Spawn, extra: Sequence[ProcessKind] = ()) -> None:
+    def __init__(
+        self,
+        network: Network,
+        group: int,
+        spawn: Spawn,
+        extra: Sequence[ProcessKind] = (),
+        ready_ms: int = START_MS_MAX,
+    ) -> None:
         self.network = network
         """The folder that they run in."""
         self._kinds = {kind.name: kind for kind in (*PROCESSES, *extra)}
         self._group = group
         self._spawn_child = spawn
+        self._ready_ms = ready_ms
         self._processes: dict[str, Child] = {}
         self._ended_by_us: set[int] = set()
         self._started = asyncio.Event()
@@ -164,10 +174,10 @@ class Devnet:
         self._started = asyncio.Event()
         assert process.stdout is not None, "it was made with a pipe"
         try:
-            line = await patiently(process.stdout.readline(), START_MS_MAX, (process.pid,))
+            line = await patiently(process.stdout.readline(), self._ready_ms, (process.pid,))
         except TimeoutError:
             await self.kill(name)
-            raise self.failure(name, f"was not ready within {START_MS_MAX} ms") from None
+            raise self.failure(name, f"was not ready within {self._ready_ms} ms") from None
         if not line:
             code = await process.wait()
             failure = self.failure(name, f"ended with exit code {code} before it was ready")

@@ -20,7 +20,9 @@ from deploy.chaos.history import History, Tail
 from deploy.chaos.injector import Broken
 from deploy.chaos.network import BRIDGES, TRADERS, ChaosNetwork
 from deploy.devnet.clients import until
+from deploy.devnet.launcher import Devnet
 from deploy.devnet.network import NODES_OF
+from deploy.devnet.patience import PATIENCE, patiently
 from lockstep.order import Placement
 from lockstep.types import SwapId
 from sequencer.client import SequencerClient
@@ -28,15 +30,19 @@ from sequencer.client import SequencerClient
 TAIL_S: Final = 0.2
 """How often the traders' journals are read."""
 
-GRACE_MS: Final = 60_000
-"""How long the auditor waits at the end for nodes that are behind."""
+GRACE_MS: Final = 120_000
+"""How long the auditor waits at the end for nodes that are behind: a machine that is busy is no finding."""
+
+FOLLOW_MS_MAX: Final = 60_000
+"""How long a coordinator may take to follow the whole order, as one does whose database was deleted."""
 
 
 class Judge:
     """Looks at one network."""
 
-    def __init__(self, made: ChaosNetwork, follower: Follower, history: History) -> None:
+    def __init__(self, made: ChaosNetwork, devnet: Devnet, follower: Follower, history: History) -> None:
         self._made = made
+        self._devnet = devnet
         self._follower = follower
         self._history = history
         self._tails = [Tail(made.journal(name)) for name in TRADERS]
@@ -119,7 +125,20 @@ class Judge:
         network = self._made.network
         for bridge in BRIDGES:
             async with BridgeClient(network.address(bridge), network.genesis) as client:
+                await self._wait_until_followed(bridge, client)
                 await self._compare(bridge, client, outcomes)
+
+    async def _wait_until_followed(self, bridge: str, client: BridgeClient) -> None:
+        """Let a coordinator come to the last block that was looked at: it may have begun anew just now."""
+
+        async def is_there() -> bool | None:
+            return (await client.status()).height >= self._follower.audit.height or None
+
+        following = until(is_there, f"{bridge} to follow", timeout_ms=PATIENCE * FOLLOW_MS_MAX)
+        try:
+            await patiently(following, FOLLOW_MS_MAX, (self._devnet.pid(bridge),))
+        except TimeoutError:
+            raise Broken(str(self._devnet.failure(bridge, "does not follow the order to its end"))) from None
 
     async def _compare(self, bridge: str, client: BridgeClient, outcomes: Mapping[SwapId, SwapPhase]) -> None:
         compared, token = 0, b""
@@ -146,7 +165,7 @@ def _is_moved(phase: SwapPhase) -> bool:
 
 
 @asynccontextmanager
-async def judging(made: ChaosNetwork, history: History) -> AsyncIterator[Judge]:
+async def judging(made: ChaosNetwork, devnet: Devnet, history: History) -> AsyncIterator[Judge]:
     """Keep a judge of a network while the `async with` block lasts."""
     network = made.network
     target = Target(
@@ -157,4 +176,4 @@ async def judging(made: ChaosNetwork, history: History) -> AsyncIterator[Judge]:
     )
     audit = Audit(network.genesis, target.nodes, keeps_placements=True)
     async with following(target, audit, grace_ms=GRACE_MS) as follower:
-        yield Judge(made, follower, history)
+        yield Judge(made, devnet, follower, history)

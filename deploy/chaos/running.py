@@ -170,7 +170,7 @@ class _Run:
     async def play(self, links: LinksClient | None) -> None:
         """Disturb, let heal, judge. Raises Broken, and DevnetFailed if a process does not come back."""
         enter = self.stack.enter_async_context
-        judge = await enter(judging(self.made, self.history))
+        judge = await enter(judging(self.made, self.devnet, self.history))
         injector = await enter(injecting(self.made, self.devnet, self.clocks, links, self.history))
         injector.watch((*SERVICES, *TRADERS))
         async with asyncio.TaskGroup() as group:

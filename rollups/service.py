@@ -291,8 +291,8 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
         if request.WhichOneof("from") == "from_height":
             if request.from_height > self._node.published.height + 1:
                 raise NotYet(height=request.from_height, newest=self._node.published.height)
-            first = await self._node.storage.first_receipt_at(request.from_height)
-            return size if first is None else first
+            before = await self._node.storage.block(max(request.from_height, 1) - 1)
+            return 0 if before is None else before.commitment.receipt_count
         if request.from_index > size:
             raise NotYet(height=request.from_index, newest=size)
         return request.from_index

@@ -112,6 +112,10 @@ SCHEMA: Final = (
     UPDATE posted SET seal = seal(attester, height, commitment_hash, entry, log_index);
     UPDATE compared SET seal = seal(height);
     """,
+    """
+    -- Where a height's receipts begin is what the commitment before it counts.
+    DROP INDEX receipts_by_height;
+    """,
 )
 
 
@@ -252,13 +256,6 @@ class Storage:
             (index, count),
         )
         return [(place, height, self._verified(place, receipt)) for place, height, receipt in found]
-
-    async def first_receipt_at(self, height: int) -> int | None:
-        """Return the index of the first receipt of a height or a later one; None if there is none yet."""
-        row = await self._database.read_one(
-            "SELECT place FROM receipts WHERE height >= ? ORDER BY height, place LIMIT 1", (height,)
-        )
-        return None if row is None else row[0]
 
     async def posted(self, attester: bytes) -> tuple[PostedEntry | None, PostedEntry | None]:
         """Return the newest commitment that a key signed for the log, and the newest that the log took."""

@@ -162,7 +162,6 @@ async def _observe_rollup(folder: Path, genesis: Genesis, rollup: RollupId, key:
             )
             for height in range(1, node.published.height + 1):
                 await asking.ask(f"block {height}", storage.block(height))
-                await asking.ask(f"first receipt {height}", storage.first_receipt_at(height))
                 await asking.ask(f"posted {height}", storage.posted_at(key.public_key, height))
             await asking.ask("posted", storage.posted(key.public_key))
             await asking.ask("compared", storage.compared_height())

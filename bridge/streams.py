@@ -6,7 +6,7 @@ travels in-band and the stream goes on. What is no error but a defect ends the s
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final, Protocol
 
 from deploy.node.server import unless_stopping
@@ -53,7 +53,7 @@ class SwapItems:
     async def responses(
         self, requests: AsyncIterator[bridge_pb2.SwapStreamRequest]
     ) -> AsyncIterator[bridge_pb2.SwapStreamResponse]:
-        """Yield outcomes as they come.
+        """Yield outcomes as they come, those that are there together in one message.
 
         Raises Malformed for too many items, ShuttingDown at the end, and whatever an item raises that is no
         expected error: a defect ends the stream, whether or not the client goes on.
@@ -61,9 +61,11 @@ class SwapItems:
         reading = asyncio.create_task(self._read(requests))
         try:
             while (outcome := await unless_stopping(self._stopping, self._outcomes.get())) is not None:
-                yield bridge_pb2.SwapStreamResponse(outcomes=[outcome])
+                outcomes = [outcome, *self._ready()]
+                yield bridge_pb2.SwapStreamResponse(outcomes=outcomes)
                 # Only now: whoever does not read is not read from.
-                self._slots.release()
+                for _ in outcomes:
+                    self._slots.release()
             if self._failure is not None:
                 raise self._failure
             await reading
@@ -71,6 +73,15 @@ class SwapItems:
             for task in (reading, *self._tasks):
                 task.cancel()
             await asyncio.gather(reading, *self._tasks, return_exceptions=True)
+
+    def _ready(self) -> Iterator[bridge_pb2.SwapStreamOutcome]:
+        """Yield the outcomes that are there already: what one commit answers travels in one message."""
+        while not self._outcomes.empty():
+            outcome = self._outcomes.get_nowait()
+            if outcome is None:
+                self._outcomes.put_nowait(None)
+                return
+            yield outcome
 
     async def _read(self, requests: AsyncIterator[bridge_pb2.SwapStreamRequest]) -> None:
         """Start what is asked; None in the queue says that all is answered, or that this failed."""

@@ -4,6 +4,7 @@
 |---|---|
 | `views` | swaps as the coordinator tells them, parsed and checked as far as bytes can be |
 | `service` | `BridgeClient`: every call of the service, watching, waiting |
+| `swap_stream` | `SwapStream`: steps of many swaps on one stream, for bots and market makers |
 | `trader` | `Trader`: new terms, signatures and preimages, made on the trader's own machine |
 | `recorded`, `wallet` | `Wallet`: the trader's own durable record of each swap |
 | `failover`, `venue` | `Venue`: several services of a kind, seen as one |
@@ -28,6 +29,7 @@ from bridge.client.quotes import TakenQuote, take_quote, terms_of_quote
 from bridge.client.recorded import REVEAL_NAMES, RecordedSwap, Role
 from bridge.client.service import BridgeClient
 from bridge.client.steps import Standing
+from bridge.client.swap_stream import SwapStream
 from bridge.client.trader import Trader, transfer_leg
 from bridge.client.venue import Venue, open_venue
 from bridge.client.views import (
@@ -70,6 +72,7 @@ __all__ = [
     "Standing",
     "SwapPage",
     "SwapPhase",
+    "SwapStream",
     "SwapView",
     "TakenQuote",
     "Trader",

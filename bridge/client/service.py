@@ -97,14 +97,9 @@ class BridgeClient:
 
         `idempotency_key` is 1..64 bytes. `preimage` goes with UP_FRONT and DELEGATED, and only with them.
         """
-        request = bridge_pb2.ProposeRequest(
-            idempotency_key=idempotency_key,
-            terms=terms_bytes,
-            reveal_policy=bridge_pb2.RevealPolicy.ValueType(reveal_policy),
-            preimage=b"" if preimage is None else preimage.reveal(),
-        )
+        request = proposal_message(terms_bytes, idempotency_key, reveal_policy, preimage)
         response = await self._call(self._stub.Propose, request, timeout_ms)
-        return _expect(parse_swap(response.swap), swap_id_of(terms_bytes))
+        return expect(parse_swap(response.swap), swap_id_of(terms_bytes))
 
     async def accept(
         self, swap_id: SwapId, leg: int, lock_payload: bytes, *, timeout_ms: int = CALL_TIMEOUT_MS
@@ -112,27 +107,26 @@ class BridgeClient:
         """Give the signed lock of a leg (`Trader.sign_lock`)."""
         request = bridge_pb2.AcceptRequest(swap_id=swap_id, leg=leg, lock=lock_payload)
         response = await self._call(self._stub.Accept, request, timeout_ms)
-        return _expect(parse_swap(response.swap), swap_id)
+        return expect(parse_swap(response.swap), swap_id)
 
     async def reveal(
         self, swap_id: SwapId, preimage: bytes | Secret, *, timeout_ms: int = CALL_TIMEOUT_MS
     ) -> Ordered:
         """Show a swap's preimage, and return where that was ordered."""
-        shown = preimage.reveal() if isinstance(preimage, Secret) else preimage
-        request = bridge_pb2.RevealRequest(swap_id=swap_id, preimage=shown)
+        request = bridge_pb2.RevealRequest(swap_id=swap_id, preimage=shown(preimage))
         response = await self._call(self._stub.Reveal, request, timeout_ms)
-        return self._parse_ordered(response)
+        return self.read_ordered(response)
 
     async def cancel(self, cancel_entry: bytes, *, timeout_ms: int = CALL_TIMEOUT_MS) -> Ordered:
         """Send a signed cancellation (`Trader.sign_cancel`), and return where it was ordered."""
         request = bridge_pb2.CancelRequest(cancel=cancel_entry)
-        return self._parse_ordered(await self._call(self._stub.Cancel, request, timeout_ms))
+        return self.read_ordered(await self._call(self._stub.Cancel, request, timeout_ms))
 
     async def swap(self, swap_id: SwapId, *, timeout_ms: int = CALL_TIMEOUT_MS) -> SwapView:
         """Return how a swap stands. Raises `UnknownSwap`."""
         request = bridge_pb2.BridgeGetSwapRequest(swap_id=swap_id)
         response = await self._call(self._stub.GetSwap, request, timeout_ms)
-        return _expect(parse_swap(response.swap), swap_id)
+        return expect(parse_swap(response.swap), swap_id)
 
     async def list(
         self,
@@ -158,7 +152,7 @@ class BridgeClient:
         request = bridge_pb2.ExplainSwapRequest(swap_id=swap_id)
         response = await self._call(self._stub.ExplainSwap, request, timeout_ms)
         return Explanation(
-            _expect(parse_swap(response.swap), swap_id),
+            expect(parse_swap(response.swap), swap_id),
             tuple(
                 EventView(event.height, event.index, event.time_ms, event.kind, event.text)
                 for event in response.events
@@ -191,6 +185,12 @@ class BridgeClient:
     ) -> "grpc.aio.StreamStreamCall[bridge_pb2.MakeQuotesRequest, bridge_pb2.MakeQuotesResponse]":
         """Return a maker's stream, for `Maker`."""
         return self._stub.MakeQuotes(requests)
+
+    def item_stream(
+        self,
+    ) -> "grpc.aio.StreamStreamCall[bridge_pb2.SwapStreamRequest, bridge_pb2.SwapStreamResponse]":
+        """Return a stream of steps of swaps, for `SwapStream`."""
+        return self._stub.SwapStream()
 
     async def status(self, *, timeout_ms: int = CALL_TIMEOUT_MS) -> BridgeStatus:
         """Return where the coordinator stands. Raises `WrongChain` if it follows another chain."""
@@ -272,14 +272,33 @@ class BridgeClient:
             method, request, timeout_ms=timeout_ms, peer=self.peer, randomness=self._randomness
         )
 
-    def _parse_ordered(self, response: bridge_pb2.RevealResponse | bridge_pb2.CancelResponse) -> Ordered:
+    def read_ordered(self, response: bridge_pb2.RevealResponse | bridge_pb2.CancelResponse) -> Ordered:
+        """Return where a reveal or cancellation was ordered, the header's signature verified."""
         placement = read_placement(response.placement)
         return self._verifier.ordered(
             placement, read_header(response.header), bundle=placement.bundle_id, count=None
         )
 
 
-def _expect(view: SwapView, swap_id: SwapId) -> SwapView:
+def proposal_message(
+    terms_bytes: bytes, idempotency_key: bytes, reveal_policy: RevealPolicy, preimage: Secret | None
+) -> bridge_pb2.ProposeRequest:
+    """Return a proposal as it travels."""
+    return bridge_pb2.ProposeRequest(
+        idempotency_key=idempotency_key,
+        terms=terms_bytes,
+        reveal_policy=bridge_pb2.RevealPolicy.ValueType(reveal_policy),
+        preimage=b"" if preimage is None else preimage.reveal(),
+    )
+
+
+def shown(preimage: bytes | Secret) -> bytes:
+    """Return the bytes of a preimage that is to be shown."""
+    return preimage.reveal() if isinstance(preimage, Secret) else preimage
+
+
+def expect(view: SwapView, swap_id: SwapId) -> SwapView:
+    """Return a view, if it is of the swap that was asked for. Raises Malformed."""
     if view.swap_id != swap_id:
         raise Malformed(what="answer of the bridge", field="swap_id", reason="is not the one asked for")
     return view

@@ -11,10 +11,11 @@ from bridge.client import RevealPolicy, SwapPhase, SwapView
 from bridge.client.views import parse_swap
 from bridge.coordinator import Coordinator
 from bridge.reading import Views
-from bridge.service import BridgeService
+from bridge.service import NAME, BridgeService
 from bridge.storage import APPLICATION_ID, SCHEMA, load
 from deploy.node.database import Database, open_database
 from deploy.node.logs import Secret
+from deploy.node.server import ServerSettings, serving
 from lockstep.terms import swap_id_of
 from lockstep.types import SwapId
 from lockstep.v1 import bridge_pb2
@@ -133,6 +134,21 @@ async def running(path: Path, order: FakeOrder) -> AsyncIterator[Rig]:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+
+
+@asynccontextmanager
+async def served(path: Path, order: FakeOrder, *, port: int = 0) -> AsyncIterator[tuple[Rig, str]]:
+    """Run a coordinator with its server; yield it and the server's address."""
+    async with (
+        running(path, order) as rig,
+        serving(
+            ServerSettings(port=port, stop_grace_ms=200),
+            register=rig.service.register,
+            service_names=(NAME,),
+            stopping=rig.stopping,
+        ) as server,
+    ):
+        yield rig, server.address
 
 
 def started() -> FakeOrder:

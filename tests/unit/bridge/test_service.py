@@ -16,10 +16,8 @@ import structlog
 from bridge import watching, writing
 from bridge.client import BridgeClient, LegState, RevealPolicy, SwapPhase, SwapView
 from bridge.client.views import parse_swap
-from bridge.service import NAME
 from deploy.node.client import ClientSettings, connect, error_from_rpc
 from deploy.node.logs import LogSettings, configure_logs
-from deploy.node.server import ServerSettings, serving
 from lockstep.errors import (
     BadSignature,
     Conflict,
@@ -44,26 +42,11 @@ from tests.unit.bridge.chain import (
     locks_of,
     make_terms,
 )
-from tests.unit.bridge.running import DEADLINE_S, FIRST_SEQUENCE, Rig, running, started
+from tests.unit.bridge.running import DEADLINE_S, FIRST_SEQUENCE, Rig, running, served, started
 
 TERMS = make_terms()
 SWAP_ID = swap_id_of(TERMS)
 PREIMAGE = ANN.preimage(TERMS)
-
-
-@asynccontextmanager
-async def served(path: Path, order: FakeOrder, *, port: int = 0) -> AsyncIterator[tuple[Rig, str]]:
-    """Run a coordinator with its server; yield it and the server's address."""
-    async with (
-        running(path, order) as rig,
-        serving(
-            ServerSettings(port=port, stop_grace_ms=200),
-            register=rig.service.register,
-            service_names=(NAME,),
-            stopping=rig.stopping,
-        ) as server,
-    ):
-        yield rig, server.address
 
 
 @asynccontextmanager

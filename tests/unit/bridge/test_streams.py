@@ -54,7 +54,9 @@ async def test_every_item_is_answered_and_errors_travel_in_band() -> None:
     client = Client([proposal(1), proposal(2)], [refused])
     stream = SwapItems(Fake(), asyncio.Event())
     async with asyncio.timeout(DEADLINE_S):
-        answered = [each.outcomes[0] async for each in stream.responses(client.requests())]
+        answered = [
+            each async for message in stream.responses(client.requests()) for each in message.outcomes
+        ]
     assert {each.correlation_id: each.WhichOneof("outcome") for each in answered} == {
         1: "propose",
         2: "propose",
@@ -83,3 +85,12 @@ async def test_a_defect_ends_the_stream_although_the_client_stays() -> None:
     with pytest.raises(AssertionError, match="a defect"):
         async with asyncio.timeout(DEADLINE_S):
             await anext(responses)
+
+
+async def test_what_is_answered_together_travels_together() -> None:
+    client = Client([proposal(number) for number in range(ITEMS_MAX)])
+    responses = SwapItems(Fake(), asyncio.Event()).responses(client.requests())
+    async with asyncio.timeout(DEADLINE_S):
+        messages = [message async for message in responses]
+    assert sum(len(message.outcomes) for message in messages) == ITEMS_MAX
+    assert len(messages) < ITEMS_MAX // 8

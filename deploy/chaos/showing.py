@@ -50,13 +50,14 @@ class Json:
 class Screen:
     """Processes and what is being done to them, and the last that was done."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, console: Console | None = None) -> None:
+        """Show it on the terminal, or on a console."""
         self._plan = plan
         self._started_s = time.monotonic()
         self._states: dict[str, str] = {}
         self._done: dict[str, int] = {}
         self._last: deque[str] = deque(maxlen=_LINES_MAX)
-        self._live = Live(console=Console(), get_renderable=self._picture, refresh_per_second=4)
+        self._live = Live(console=console or Console(), get_renderable=self._picture, refresh_per_second=4)
 
     def __enter__(self) -> Tell:
         self._live.start()

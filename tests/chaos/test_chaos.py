@@ -4,11 +4,14 @@ The campaign is `tests/chaos/random_campaign.py`; a longer run is `lockstep chao
 """
 
 import dataclasses
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridge.client import SwapPhase
 from deploy.chaos.command import replay_of
 from deploy.chaos.faults import ALL_KINDS, NETWORK_KINDS, SEQUENCER, SETTLEMENT, Kind, Targets, schedule
 from deploy.chaos.network import BRIDGES, LINK_NAMES, SERVICES, TRADERS
@@ -38,6 +41,30 @@ async def test_a_slice(tmp_path: Path) -> None:
     assert counts.bundles
     history = list(read_journal(tmp_path / "network" / HISTORY_FILE))
     assert sum(line["what"] == "acknowledged" for line in history) == counts.bundles
+
+
+@pytest.mark.processes
+async def test_faults_that_are_aimed_and_a_run_that_ends_after_some_swaps(tmp_path: Path) -> None:
+    plan = Plan(
+        seed=3,
+        for_ms=120_000,
+        kinds=(Kind.KILL,),
+        swaps=6,
+        at=SwapPhase.LOCKED,
+        victims=("alice", "beta-0"),
+        at_once=1,
+    )
+    told: list[Mapping[str, Any]] = []
+    async with fork_server() as server:
+        outcome = await run_chaos(tmp_path / "network", plan, told.append, spawn=server.spawn)
+    assert outcome.ok, f"{outcome.broken}\n{replay_of(plan)}\neverything is in {tmp_path}"
+    assert outcome.seconds < plan.for_ms / 1_000
+    assert outcome.counts.proposed >= 6
+    killed = outcome.counts.killed
+    assert killed["alice"] == killed["beta-0"] == outcome.counts.faults["kill"] >= 1
+    assert set(killed) == {"alice", "beta-0"}
+    assert told[-1]["what"] == "verdict"
+    assert {line["who"] for line in told if line["what"] == "kill begins"} == {"alice, beta-0"}
 
 
 def test_the_same_seed_is_the_same_schedule() -> None:

@@ -10,8 +10,9 @@ starts each, some times over, and measures up to
     rollup      the receipt of a new transfer, executed and durable
     bridge      the answer to a new proposal, which is durable then
 
-Processor time of the process is measured too, since real time says little on a machine that is busy.
-`--record` writes what was seen into RELIABILITY.json.
+On a machine that is busy real time says little, so that time in which one of those who take part wanted a
+processor and got none is told apart (`deploy.devnet.patience`). `--record` writes what was seen into
+RELIABILITY.json.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from bridge.client import BridgeClient, Trader, transfer_leg
 from deploy.devnet.clients import Clients, connected, until
 from deploy.devnet.launcher import Devnet, running
 from deploy.devnet.network import ALPHA, ASSET_OF, BETA, Network, create_network
+from deploy.devnet.patience import Stopwatch, starved_ms
 from deploy.node.chain_files import load_key
 from deploy.node.datadir import DurableCell
 from lockstep.header import genesis_tip, tip_of
@@ -45,6 +47,7 @@ from rollups.client import RollupClient
 from sequencer.admission import admit, open_namespaces
 from sequencer.builder import propose
 from sequencer.chain import load_chain
+from sequencer.client import SequencerClient
 from sequencer.embedded import open_engine
 from sequencer.ledger import open_ledger
 from tests.reliability import record
@@ -72,10 +75,17 @@ CLAIM: Final = (
 class Restart:
     """A restart, from the start of the process to its answer."""
 
-    real_ms: float
+    real_ms: int
     """Real time."""
-    processor_ms: float
-    """Time that a processor worked for it."""
+    starved_ms: int
+    """How much of it the process, the sequencer or this program got no processor, whichever got least."""
+    processor_ms: int
+    """Time that a processor worked for the process."""
+
+    @property
+    def own_ms(self) -> int:
+        """How long it took but for that the machine was busy."""
+        return self.real_ms - self.starved_ms
 
 
 @click.command()
@@ -85,28 +95,34 @@ class Restart:
 def main(*, blocks: int, times: int, is_recorded: bool) -> None:
     """Measure restarts. Exit code 1: one took too long."""
     found = asyncio.run(measure(blocks, times))
-    late = sum(each.real_ms > RESTART_MS_MAX for spans in found.values() for each in spans)
+    late = sum(each.own_ms > RESTART_MS_MAX for spans in found.values() for each in spans)
     for name, spans in found.items():
-        real, own = [each.real_ms for each in spans], [each.processor_ms for each in spans]
-        click.echo(
-            f"{name}: median {statistics.median(real):.0f} ms, worst {max(real):.0f} ms; of its own processor"
-            f" time median {statistics.median(own):.0f} ms, worst {max(own):.0f} ms; "
-            f"{len(spans)} restarts with {blocks} blocks behind"
-        )
+        click.echo(f"{name}: {_told(spans)}; {len(spans)} restarts with {blocks} blocks behind")
     if is_recorded:
-        worst = ", ".join(
-            f"{name} {max(each.real_ms for each in spans):.0f}" for name, spans in found.items()
-        )
         record(
             CLAIM,
             trials=sum(map(len, found.values())),
             failures=late,
             seeds="none: nothing is random",
             command=f"python -m tests.chaos.restart --blocks {blocks} --times {times}",
-            not_covered=f"chains of more than {blocks} blocks, of a transfer each. Worst, in ms: {worst}.",
+            not_covered=f"chains of more than {blocks} blocks, of a transfer each. The machine was busy with "
+            "other work; time in which somebody wanted a processor and got none does not count. "
+            + "; ".join(f"{name}: {_told(spans)}" for name, spans in found.items())
+            + ".",
             date=datetime.now(UTC).date().isoformat(),
         )
     sys.exit(1 if late else 0)
+
+
+def _told(spans: Sequence[Restart]) -> str:
+    own, real, worked = (
+        [getattr(each, name) for each in spans] for name in ("own_ms", "real_ms", "processor_ms")
+    )
+    return (
+        f"median {statistics.median(own):.0f} ms, worst {max(own)} ms; with the time without a processor "
+        f"{statistics.median(real):.0f} and {max(real)} ms; a processor worked for it for "
+        f"{statistics.median(worked):.0f} ms"
+    )
 
 
 async def measure(blocks: int, times: int) -> dict[str, list[Restart]]:
@@ -200,10 +216,11 @@ class _Asking:
         # Asked now, for the sequencer that could tell may be the one that is killed.
         time_ms = await until(self._clients.sequencer.time_ms, "the sequencer")
         await self._devnet.kill(name)
-        started_s = time.monotonic()
+        watch = Stopwatch({os.getpid(), self._devnet.pid("sequencer")})
         await self._devnet.start(name)
         await until(lambda: _true(ask(time_ms)), f"a new answer of {name}")
-        return Restart((time.monotonic() - started_s) * 1_000, _processor_ms(self._devnet.pid(name)))
+        pid = self._devnet.pid(name)
+        return Restart(watch.real_ms, max(watch.starved_ms, starved_ms(pid)), _processor_ms(pid))
 
     async def order(self, time_ms: int) -> bytes:
         """Have a new transfer ordered, and return its payload."""
@@ -211,14 +228,17 @@ class _Asking:
         payload = self._trader.sign_transfer(
             BETA, asset=ASSET_OF[BETA], recipient=self._other.account, amount=1, valid_until_ms=until_ms
         )
-        await self._clients.sequencer.submit(Bundle((Transaction(Namespace(BETA), payload),), until_ms))
+        bundle = Bundle((Transaction(Namespace(BETA), payload),), until_ms)
+        # A connection of its own, as below: one that broke waits before it is tried again.
+        network = self._devnet.network
+        async with SequencerClient(network.address("sequencer"), network.genesis) as sequencer:
+            await sequencer.submit(bundle)
         return payload
 
     async def execute(self, time_ms: int) -> None:
         """Have a new transfer executed by the rollup's node."""
         payload = await self.order(time_ms)
         network = self._devnet.network
-        # A connection of its own: one that broke waits a second before it is tried again.
         async with RollupClient(network.address("beta-0"), network.genesis, BETA) as node:
             await node.receipt(decode_transaction(payload).id, wait_ms=10_000)
 
@@ -235,11 +255,11 @@ class _Asking:
             await bridge.propose(terms_bytes, idempotency_key=terms_bytes[-16:])
 
 
-def _processor_ms(pid: int) -> float:
+def _processor_ms(pid: int) -> int:
     """Return the time that a processor worked for a process so far."""
     # What follows the name, which is in parentheses, begins with field 3; 14 and 15 are user and system.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1_000 / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) * 1_000 // os.sysconf("SC_CLK_TCK")
 
 
 async def _true(asked: Awaitable[object]) -> bool:

@@ -173,6 +173,7 @@ async def _make_writer(
         clock_ms=lambda: time.monotonic_ns() // 1_000_000,
         heartbeat_ms=settings.heartbeat_ms,
         live_ids_max=settings.live_bundle_ids_max,
+        gather_ms=settings.gather_ms,
         stages=engine.stages,
     )
 

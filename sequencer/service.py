@@ -156,7 +156,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
             software_version=version("lockstep"),
             engine=self._engine.name,
             head=None if head is None else header_message(head.header),
-            time_ms=self._genesis.genesis_time_ms if head is None else head.header.header.time_ms,
+            time_ms=self._time_ms(),
             first_available_height=self._engine.first_height,
             read_only_reason="" if refusal is None else refusal.message,
             heartbeat_ms=self._policy.heartbeat_ms,
@@ -178,16 +178,21 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
     async def _find(self, bundle_id: BundleId, valid_until_ms: int) -> Placement:
         """Return where a bundle stands. Raises NotFound, NeverOrdered or HistoryPruned."""
         # Read before the search: what comes later is beyond the window, or is no part of the answer.
-        head, first = self._feed.head, self._engine.first_height
+        time_ms, first = self._time_ms(), self._engine.first_height
         # Memory needs no window, so that a wrong one does not hide what was ordered just now.
         placement = self._writer.find(bundle_id) or await self._engine.find(bundle_id, valid_until_ms)
         if placement is not None and first <= placement.height <= self._feed.height:
             return placement
         if first > 1 and not await self._covers_window(first, valid_until_ms):
             raise HistoryPruned(subject=f"bundle {bundle_id.hex()}", first_available=first)
-        if head is not None and 0 < valid_until_ms <= head.header.header.time_ms:
+        if 0 < valid_until_ms <= time_ms:
             raise NeverOrdered(subject="bundle", name=bundle_id.hex())
         raise NotFound(subject="ordered bundle", name=bundle_id.hex())
+
+    def _time_ms(self) -> int:
+        """Return the log time of the newest block, or of genesis before the first."""
+        head = self._feed.head
+        return self._genesis.genesis_time_ms if head is None else head.header.header.time_ms
 
     async def _covers_window(self, first: Height, valid_until_ms: int) -> bool:
         """Answer whether every block that could hold a bundle is still here."""

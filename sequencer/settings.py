@@ -49,6 +49,10 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     )
     """After how long an idle chain gets an empty block; well below the most that log time advances."""
 
+    gather_ms: Annotated[int, msgspec.Meta(ge=0, le=limits.MAX_ADVANCE_MS // 2)] = 25
+    """For how long a block gathers at most while many submit; a lone bundle is ordered at once. Longer saves
+    everybody who follows the cost of blocks, shorter saves time."""
+
     queue_bundles_max: _Count = 16_384
     """Bundles waiting to be ordered, decisions on swaps apart; further ones are refused with QUEUE_FULL, and
     those of a namespace that has more of them waiting than there is room left."""

@@ -1,8 +1,8 @@
 """The one writer: what is submitted waits here, becomes blocks, and is answered once it is durable.
 
-Owns the remembered bundles and the pace of blocks. While one block is made durable the next one
-gathers: a lone bundle is ordered at once, a flood fills large blocks. Who submitted may go away at any
-time; the block does not know. Invariants: a bundle is in at most one block; nobody is answered, not even
+Owns the remembered bundles and when blocks are made (`sequencer.pace`). While one block is made durable the
+next one gathers: a lone bundle is ordered at once, a flood fills large blocks. Who submitted may go away at
+any time; the block does not know. Invariants: a bundle is in at most one block; nobody is answered, not even
 that his window has passed, before the block that shows it is durable and proven; a block that was given to
 the engine is never given up.
 """
@@ -35,6 +35,7 @@ from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds, second_of
 from sequencer.log_time import Stopwatch
+from sequencer.pace import BUNDLES_ENOUGH, gathering_ms
 from sequencer.stages import Stages
 from sequencer.waiting import WaitingRoom
 
@@ -62,9 +63,13 @@ class Writer:
         clock_ms: Callable[[], int],
         heartbeat_ms: int,
         live_ids_max: int,
+        gather_ms: int = 0,
         stages: Stages | None = None,
     ) -> None:
-        """Continue the engine's head; `clock_ms` is a monotonic clock in whole milliseconds."""
+        """Continue the engine's head; `clock_ms` is a monotonic clock in whole milliseconds.
+
+        While many submit a block gathers for up to `gather_ms` after the one before.
+        """
         self._engine = engine
         self._feed = feed
         self._chain = chain
@@ -73,6 +78,8 @@ class Writer:
         self._clock_ms = clock_ms
         self._heartbeat_ms = heartbeat_ms
         self._live_ids_max = live_ids_max
+        self._gather_ms = gather_ms
+        self._gathers_until_ms = 0
         self.stages = stages or Stages()
         """How long ordering takes."""
         self._waiting_since_ns: int | None = None
@@ -80,6 +87,7 @@ class Writer:
         self._stopwatch = Stopwatch(self._tip.time_ms)
         self._answers = Answers()
         self._work = asyncio.Event()
+        self._enough = asyncio.Event()
         self._refusal: LockstepError | None = None
         self._stopping = False
         self._may_order()
@@ -162,6 +170,8 @@ class Writer:
         if self._waiting_since_ns is None:
             self._waiting_since_ns = self.stages.now_ns()
         self._work.set()
+        if len(self._waiting) >= BUNDLES_ENOUGH:
+            self._enough.set()
 
     def find(self, bundle_id: BundleId) -> Placement | None:
         """Return where a bundle stands, if its window is still open."""
@@ -171,6 +181,7 @@ class Writer:
         """Order nothing from now on; a block that the engine has is finished."""
         self._refusal = refusal
         self._waiting_since_ns = None
+        self._enough.set()
         for bundle in self._waiting.clear():
             self._answers.give(bundle.bundle_id, refusal)
 
@@ -184,12 +195,14 @@ class Writer:
         """Let `run` return after the block that is being made."""
         self._stopping = True
         self._work.set()
+        self._enough.set()
 
     async def run(self) -> None:
         """Make blocks until `stop`. Raises what the engine does, which ends the process."""
         try:
             while not self._stopping:
                 is_due = await self._wait_for_work()
+                await self._gather()
                 if self._may_order():
                     await self._make_block(is_due=is_due)
         finally:
@@ -201,21 +214,18 @@ class Writer:
     async def _wait_for_work(self) -> bool:
         """Wait until there is something to order or a heartbeat is due; answer whether it is due."""
         if self._refusal is not None:
-            await self._woken(None)
+            await _is_set(self._work, None)
             return False
         if len(self._waiting):
             return self._until_heartbeat_ms() == 0
-        return not await self._woken(self._until_heartbeat_ms() / 1_000)
+        return not await _is_set(self._work, self._until_heartbeat_ms())
 
-    async def _woken(self, timeout_s: float | None) -> bool:
-        """Wait to be told of work; answer whether that was in time."""
-        self._work.clear()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._work.wait()
-        except TimeoutError:
-            return False
-        return True
+    async def _gather(self) -> None:
+        """Let more bundles come, if the block before says that they do."""
+        wait_ms = self._gathers_until_ms - self._clock_ms()
+        is_ordering = not self._stopping and self._refusal is None
+        if is_ordering and wait_ms > 0 and len(self._waiting) < BUNDLES_ENOUGH:
+            await _is_set(self._enough, wait_ms)
 
     def _until_heartbeat_ms(self) -> int:
         """Return when the next heartbeat is due; after a start at once, to show that blocks go on."""
@@ -226,7 +236,8 @@ class Writer:
         started_ns = self.stages.now_ns()
         if self._waiting_since_ns is not None:
             started_ns = self.stages.add("queue", self._waiting_since_ns)
-        stopwatch = self._stopwatch.advance(self._clock_ms())
+        begun_ms = self._clock_ms()
+        stopwatch = self._stopwatch.advance(begun_ms)
         chosen, expired = self._waiting.gather(stopwatch.time_ms)
         if not chosen and not expired and not is_due:
             return
@@ -244,6 +255,10 @@ class Writer:
         self._answer(proposal)
         self._expire(expired)
         self.stages.add("send", started_ns)
+        made_ms = self._clock_ms()
+        self._gathers_until_ms = made_ms + gathering_ms(
+            bundles=len(chosen), made_in_ms=made_ms - begun_ms, gather_ms_max=self._gather_ms
+        )
         # At once, for admission judges by the rules of the next block.
         self._may_order()
 
@@ -295,6 +310,17 @@ class Writer:
             )
         )
         return False
+
+
+async def _is_set(event: asyncio.Event, timeout_ms: int | None) -> bool:
+    """Wait until an event is set from now on; answer whether that was in time."""
+    event.clear()
+    try:
+        async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1_000):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _tip(block: SealedBlock) -> Tip:

@@ -33,6 +33,7 @@ from sequencer.chain import ChainState
 from sequencer.engine import SealedBlock
 from sequencer.feed import Feed
 from sequencer.live_ids import LiveIds
+from sequencer.pace import BUNDLES_ALONE, BUNDLES_ENOUGH
 from sequencer.writer import DECISION_IDS_SHARE, Writer
 from tests.reference.world import cancel_entry, make_terms, open_entry, reveal_entry
 from tests.unit.sequencer.chain import (
@@ -96,6 +97,7 @@ async def running(
     live_ids_max: int = 1_000,
     public_key: PublicKey | None = None,
     quota: Quota = AMPLE,
+    gather_ms: int = 0,
 ) -> AsyncIterator[Rig]:
     """Run a writer past its first block, which is a heartbeat."""
     engine = HeldEngine()
@@ -113,6 +115,7 @@ async def running(
         clock_ms=lambda: clock_ms[0],
         heartbeat_ms=heartbeat_ms,
         live_ids_max=live_ids_max,
+        gather_ms=gather_ms,
     )
     rig = Rig(engine, feed, writer, clock_ms=clock_ms)
     async with asyncio.timeout(20):
@@ -172,6 +175,55 @@ async def test_a_lone_bundle_goes_at_once_and_a_flood_gathers_behind_it() -> Non
         assert (await first).height == 2
         places = [await each for each in flood]
         assert [(each.height, each.first_index) for each in places] == [(3, number) for number in range(50)]
+
+
+async def test_after_a_shared_block_the_next_gathers_until_it_is_worth_its_cost() -> None:
+    async with running(queue_bundles_max=10_000, live_ids_max=10_000, gather_ms=FOR_EVER_MS) as rig:
+        first = [rig.writer.submit(admitted(b"shared %d" % number)) for number in range(BUNDLES_ALONE + 1)]
+        await rig.asked()
+        rig.clock_ms[0] += FOR_EVER_MS
+        rig.let()
+        await asyncio.gather(*first)
+        flood = [rig.writer.submit(admitted(b"%d" % number)) for number in range(BUNDLES_ENOUGH - 1)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert rig.engine.asked.locked()
+        flood.append(rig.writer.submit(admitted(b"enough")))
+        await rig.asked()
+        rig.let()
+        assert {(await each).height for each in flood} == {3}
+
+
+async def test_after_a_block_of_few_the_next_does_not_gather() -> None:
+    async with running(gather_ms=FOR_EVER_MS) as rig:
+        for height in (2, 3):
+            answers = [
+                rig.writer.submit(admitted(b"%d" % (10 * height + each))) for each in range(BUNDLES_ALONE)
+            ]
+            await rig.asked()
+            rig.clock_ms[0] += FOR_EVER_MS
+            rig.let()
+            assert {(await each).height for each in answers} == {height}
+
+
+@pytest.mark.parametrize("end", ["stop", "refuse"])
+async def test_a_block_that_gathers_holds_up_no_end(end: str) -> None:
+    async with running(gather_ms=FOR_EVER_MS) as rig:
+        first = [rig.writer.submit(admitted(b"shared %d" % number)) for number in range(BUNDLES_ALONE + 1)]
+        await rig.asked()
+        rig.clock_ms[0] += FOR_EVER_MS
+        rig.let()
+        await asyncio.gather(*first)
+        late = rig.writer.submit(admitted(b"late"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        if end == "refuse":
+            rig.writer.refuse(ShuttingDown())
+        rig.writer.stop()
+        with pytest.raises(ShuttingDown):
+            await late
+        assert rig.task is not None
+        await rig.task
 
 
 async def test_the_same_bundle_shares_one_place_in_flight_and_after() -> None:

@@ -5,15 +5,16 @@ Owns the record's layout (protos/README.md, section 8) and its invariants, which
 entry must be to count is `lockstep.register`'s to say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
+from struct import Struct
 from typing import Final
 
 from lockstep.attesters import AttesterSet
-from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64, var32
+from lockstep.encoding import Reader, numbers_of, u8
 from lockstep.hashing import ZERO_HASH
 from lockstep.register_table import REASONS, TERMINAL, Input, OutcomeReason, Phase, next_phase
 from lockstep.swap_entries import Open, RejectReason, Verdict
@@ -200,21 +201,15 @@ def reveal(record: SwapRecord, preimage: bytes, place: Place) -> SwapRecord:
 def verify_record(record: SwapRecord) -> None:
     """Insist on what holds for every record. AssertionError says what does not: the process must end."""
     phase, decision = record.phase, record.decision
-    locked, revealed = record.is_fully_locked, record.preimage is not None
-    expected = {
-        Phase.OPEN: (not locked and not revealed),
-        Phase.LOCKED: (locked and not revealed),
-        Phase.REVEALED: (revealed and not locked),
-        Phase.COMMITTED: (locked and revealed),
-        Phase.ABORTED: not (locked and revealed),
-    }
-    _insist(expected[phase], record, "has other verdicts and preimage than its phase says")
+    found = (record.is_fully_locked, record.preimage is not None)
+    fits = found == _LOCKED_REVEALED[phase] if phase in _LOCKED_REVEALED else found != (True, True)
+    _insist(fits, record, "has other verdicts and preimage than its phase says")
     _insist(record.is_terminal == (decision is not None), record, "has a decision exactly if it is terminal")
     if decision is not None:
         aborted = decision.reason != OutcomeReason.NONE
         _insist((phase == Phase.ABORTED) == aborted, record, "has a reason exactly if it is aborted")
         _insist(decision.height >= record.opened_height, record, "is not decided before it is opened")
-    rejected = any(leg.verdict == Verdict.REJECTED for leg in record.legs)
+    rejected = Verdict.REJECTED in [leg.verdict for leg in record.legs]
     because = decision is not None and decision.reason == OutcomeReason.LEG_REJECTED
     _insist(rejected == because, record, "is aborted for it exactly if a leg is rejected")
     if record.preimage is not None:
@@ -222,9 +217,18 @@ def verify_record(record: SwapRecord) -> None:
         _insist(matches, record, "has the preimage of its hashlock")
     for leg in record.legs:
         places = [each.key_index for each in leg.votes]
-        ascending = all(left < right for left, right in pairwise(places))
+        ascending = all(left < right for left, right in pairwise(places)) if len(places) > 1 else True
         _insist(ascending and len(places) == len(leg.places), record, "has one vote of a key per leg")
-        _insist(all(each < len(leg.attesters.keys) for each in places), record, "has votes of attesters")
+        _insist(not places or places[-1] < len(leg.attesters.keys), record, "has votes of attesters")
+
+
+_LOCKED_REVEALED: Final[Mapping[Phase, tuple[bool, bool]]] = {
+    Phase.OPEN: (False, False),
+    Phase.LOCKED: (True, False),
+    Phase.REVEALED: (False, True),
+    Phase.COMMITTED: (True, True),
+}
+"""Whether a swap is fully locked, and its preimage revealed; an aborted one is anything but both."""
 
 
 def _insist(holds: bool, record: SwapRecord, what: str) -> None:  # noqa: FBT001 - a condition is what it takes
@@ -271,17 +275,29 @@ class EncodedRecord:
     """Where it stands."""
 
 
+_HEAD: Final = Struct(">BBQII")
+"""Version, phase, opened height and index, and how many bytes of terms follow."""
+
+_TAIL: Final = Struct(">QIBH")
+"""Decided height and index, reason, and the legs that it names as bits."""
+
+_UNDECIDED: Final = Decision(Height(0), 0, OutcomeReason.NONE, ())
+"""Stands as the decision of a swap that has none."""
+
+
 def encode_record(record: SwapRecord | EncodedRecord) -> bytes:
     """Return a record's bytes: the value under its swap id in the register's map."""
-    parts = [u8(RECORD_VERSION), u8(record.phase), u64(record.opened_height), u32(record.opened_index)]
-    parts.append(var32(record.terms_bytes))
+    terms_bytes, decision = record.terms_bytes, record.decision or _UNDECIDED
+    parts = [
+        _HEAD.pack(RECORD_VERSION, record.phase, record.opened_height, record.opened_index, len(terms_bytes)),
+        terms_bytes,
+    ]
     for leg in record.legs:
         parts += [leg.attesters_hash, u8(len(leg.votes))]
-        parts += [u8(each.key_index) + u8(each.verdict) + u8(each.reason) for each in leg.votes]
+        parts += [bytes((each.key_index, each.verdict, each.reason)) for each in leg.votes]
+    legs_bits = sum([1 << leg for leg in decision.reason_legs])
     parts += [u8(record.preimage is not None), record.preimage or ZERO_HASH]
-    decision = record.decision or Decision(Height(0), 0, OutcomeReason.NONE, ())
-    parts += [u64(decision.height), u32(decision.index), u8(decision.reason)]
-    parts.append(u16(sum(1 << leg for leg in decision.reason_legs)))
+    parts.append(_TAIL.pack(decision.height, decision.index, decision.reason, legs_bits))
     return b"".join(parts)
 
 

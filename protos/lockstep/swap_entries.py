@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 from lockstep import limits
-from lockstep.encoding import Reader, encode_strictly, numbers_of, u8, u16, u64, var8
+from lockstep.encoding import Layout, Reader, encode_strictly, numbers_of, u8, u16, u64, var8
 from lockstep.hashing import SIGN_ATTESTATION, SIGN_CANCEL
 from lockstep.order import is_rollup_id
 from lockstep.signing import SIGNATURE_BYTES, SigningKey
@@ -146,6 +146,8 @@ class Cancel:
 
 SwapEntry: TypeAlias = Open | Attest | Reveal | Cancel
 
+_ITEM: Final = Layout(swap_id="32s", leg="B", verdict="B", reason="B")
+
 
 def encode_open(terms_bytes: bytes) -> bytes:
     """Return the entry that opens the swap with these terms (`lockstep.terms.encode_terms`)."""
@@ -251,20 +253,19 @@ def _decode_attestation(body: bytes) -> Attestation:
     header_hash, count = HeaderHash(reader.take(32, "header_hash")), reader.u16("count")
     if not 1 <= count <= limits.ATTESTATION_ITEMS_MAX:
         raise reader.malformed("count", f"is {count}, allowed are 1 to {limits.ATTESTATION_ITEMS_MAX}")
-    items = tuple(_read_item(reader, f"items[{place}]") for place in range(count))
+    items = tuple(_read_item(reader, place) for place in range(count))
     reader.finish()
     _verify_ascending(reader, items)
     return Attestation(chain, RollupId(rollup), attester, Height(executed_height), header_hash, items)
 
 
-def _read_item(reader: Reader, field: str) -> AttestItem:
-    swap_id, leg = SwapId(reader.take(32, f"{field}.swap_id")), reader.u8(f"{field}.leg")
-    verdict, reason = reader.u8(f"{field}.verdict"), reader.u8(f"{field}.reason")
+def _read_item(reader: Reader, place: int) -> AttestItem:
+    swap_id, leg, verdict, reason = reader.fields(_ITEM)
     if verdict not in numbers_of(Verdict):
-        raise reader.malformed(f"{field}.verdict", f"{verdict} is unknown")
+        raise reader.malformed(f"items[{place}].verdict", f"{verdict} is unknown")
     if reason not in numbers_of(RejectReason) or (verdict == Verdict.LOCKED) != (reason == RejectReason.NONE):
-        raise reader.malformed(f"{field}.reason", f"{reason} does not go with the verdict")
-    return AttestItem(swap_id, leg, Verdict(verdict), RejectReason(reason))
+        raise reader.malformed(f"items[{place}].reason", f"{reason} does not go with the verdict")
+    return AttestItem(SwapId(swap_id), leg, Verdict(verdict), RejectReason(reason))
 
 
 def _verify_ascending(reader: Reader, items: Sequence[AttestItem]) -> None:

@@ -19,7 +19,6 @@ from lockstep.genesis import Genesis
 from lockstep.header import Tip
 from lockstep.key_history import KeyHistory
 from lockstep.merkle import AppendTree
-from lockstep.order import Entry
 from lockstep.receipts import receipt_leaf_hash
 from lockstep.register import Contradicted
 from lockstep.types import (
@@ -31,18 +30,13 @@ from lockstep.types import (
     RollupId,
 )
 from rollups.batch import Batch
+from rollups.lookahead import ENTRIES_INLINE_MAX, LookAhead
 from rollups.outbox import EMPTY, Outbox, outstanding
 from rollups.receipt_waits import ReceiptWaits
-from rollups.runtime import Executed, OwnEntry, RollupState, escrows_in, look_at, rollup_block
+from rollups.runtime import RollupBlock, RollupState, escrows_in
 from rollups.state import MemoryState
 from rollups.storage import Delta, Loaded, Storage, StoredBlock
 from sequencer.client import FollowedBlock, KeyAt
-
-ENTRIES_INLINE_MAX: Final = 8
-"""Own transactions of a block up to which a trip to other threads costs more than it saves."""
-
-ENTRIES_PER_THREAD: Final = 256
-"""Transactions whose signatures one thread verifies in one go."""
 
 CAUGHT_UP_BLOCKS: Final = 32
 """How far behind the sequencer's newest block a node may be and still speak for its state."""
@@ -196,27 +190,33 @@ class RollupNode:
             namespaces=self.namespaces,
             sequencer_key=self.sequencer_keys.at,
         )
-        async with aclosing(cast("AsyncGenerator[FollowedBlock, None]", following)) as blocks:
+        async with (
+            aclosing(cast("AsyncGenerator[FollowedBlock, None]", following)) as blocks,
+            asyncio.TaskGroup() as group,
+        ):
+            ahead = LookAhead(blocks, self.rollup)
+            group.create_task(ahead.fill())
             while True:
                 try:
-                    followed = await anext(blocks)
+                    followed, block = await ahead.next()
                 except LockstepError as error:
                     self.stop_speaking(f"the sequencer cannot be followed: {error}")
                     return
-                self.head_height = max(self.head_height or 0, followed.head_height)
-                self._batch.add(await self._execute(followed), followed.header)
-                registry = self._batch.state.register.registry
-                self.sequencer_keys.follow(registry, followed.block.header.height)
-                if self._batch.is_full or followed.block.header.height >= followed.head_height:
+                await self._take(followed, block)
+                # Blocks that came meanwhile are made durable together with this one.
+                is_newest = block.given.height >= followed.head_height and not ahead.has_next
+                if self._batch.is_full or is_newest:
                     await self._commit()
 
-    async def _execute(self, followed: FollowedBlock) -> Executed:
+    async def _take(self, followed: FollowedBlock, block: RollupBlock) -> None:
         """Execute a block on the batch, off the event loop if it is work."""
-        entries = followed.block.entries[Namespace(self.rollup)]
-        if len(entries) <= ENTRIES_INLINE_MAX:
-            return self._batch.execute(rollup_block(followed.block, look_at(entries)))
-        block = rollup_block(followed.block, await _look_at_in_threads(entries))
-        return await asyncio.to_thread(self._batch.execute, block)
+        self.head_height = max(self.head_height or 0, followed.head_height)
+        if len(block.entries) <= ENTRIES_INLINE_MAX:
+            executed = self._batch.execute(block)
+        else:
+            executed = await asyncio.to_thread(self._batch.execute, block)
+        self._batch.add(executed, followed.header)
+        self.sequencer_keys.follow(executed.after.register.registry, executed.after.height)
 
     async def _commit(self) -> None:
         """Make the batch durable, then tell."""
@@ -247,12 +247,3 @@ class RollupNode:
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-async def _look_at_in_threads(entries: Sequence[Entry]) -> tuple[OwnEntry, ...]:
-    """Decode and verify a block's transactions in parts, in several threads."""
-    parts = [
-        entries[start : start + ENTRIES_PER_THREAD] for start in range(0, len(entries), ENTRIES_PER_THREAD)
-    ]
-    looked = await asyncio.gather(*(asyncio.to_thread(look_at, part) for part in parts))
-    return tuple(own for part in looked for own in part)

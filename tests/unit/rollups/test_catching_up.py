@@ -1,23 +1,26 @@
 """A node far behind takes large steps, and one that is restarted takes none again."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lockstep.errors import Pruned
 from lockstep.header import Tip
 from lockstep.order import Entry
 from lockstep.transactions import Transfer
 from lockstep.types import Namespace
-from rollups import batch, node
+from rollups import batch, lookahead
 from rollups.runtime import OwnEntry, apply_block, look_at
 from rollups.state import MemoryState
 from rollups.storage import Delta, Storage
 from sequencer.client import FollowedBlock, KeyAt
 from tests.unit.rollups.chain import ALPHA, ANN, CARL, Chain
 from tests.unit.rollups.histories import History
-from tests.unit.rollups.running import FakeOrder, reach, running
+from tests.unit.rollups.running import FakeOrder, reach, running, until
 from tests.unit.rollups.test_histories import random_actions
 
 
@@ -51,6 +54,56 @@ async def test_many_blocks_are_one_transaction_while_far_behind(tmp_path: Path, 
         assert saved[2:] == [1], "at the head every block is told at once"
 
 
+async def test_blocks_that_come_while_one_is_made_durable_are_one_transaction(
+    tmp_path: Path, saved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_saving, may_save = asyncio.Event(), asyncio.Event()
+    save = Storage.save
+
+    async def waiting(self: Storage, delta: Delta, memory: MemoryState) -> None:
+        is_saving.set()
+        await may_save.wait()
+        await save(self, delta, memory)
+
+    class Live(FakeOrder):
+        async def follow(
+            self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
+        ) -> AsyncIterator[FollowedBlock]:
+            async for each in super().follow(tip=tip, namespaces=namespaces, sequencer_key=sequencer_key):
+                yield replace(each, head_height=each.block.header.height)
+
+    monkeypatch.setattr(Storage, "save", waiting)
+    order = Live(Chain())
+    async with running(tmp_path, order) as follower:
+        pay(order)
+        await is_saving.wait()
+        for _ in range(3):
+            pay(order)
+        await asyncio.sleep(0)
+        assert follower.published.height == 0, "nothing is told before it is durable"
+        may_save.set()
+        await reach(follower, 4)
+    assert saved == [1, 3]
+
+
+async def test_what_was_executed_before_the_order_ended_is_told(tmp_path: Path) -> None:
+    class Ending(FakeOrder):
+        async def follow(
+            self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
+        ) -> AsyncIterator[FollowedBlock]:
+            following = super().follow(tip=tip, namespaces=namespaces, sequencer_key=sequencer_key)
+            for _ in range(len(self.chain.blocks)):
+                yield await anext(following)
+            raise Pruned(height=9, first_available=10)
+
+    order = Ending(Chain())
+    for _ in range(5):
+        pay(order)
+    async with running(tmp_path, order) as follower:
+        await reach(follower, 5)
+        await until(follower, lambda: "cannot be followed" in follower.stopped_reason)
+
+
 async def test_a_transaction_holds_no_more_receipts_than_is_good(
     tmp_path: Path, saved: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,8 +126,8 @@ async def test_signatures_of_a_large_block_are_verified_in_several_threads(
         threads.append((threading.current_thread().name, len(looked)))
         return looked
 
-    monkeypatch.setattr(node, "look_at", looking)
-    monkeypatch.setattr(node, "ENTRIES_PER_THREAD", 10)
+    monkeypatch.setattr(lookahead, "look_at", looking)
+    monkeypatch.setattr(lookahead, "ENTRIES_PER_THREAD", 10)
     order = FakeOrder(Chain())
     pay(order, 25)
     pay(order, 2)

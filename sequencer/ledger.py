@@ -98,6 +98,10 @@ _DELETE_REGISTER: Final = "DELETE FROM register WHERE key = ?"
 
 _REPAIR: Final = "put back a copy of the data folder; deleted, this chain would be ordered a second time"
 
+_CHECKPOINT_PAGES: Final = 4_000
+"""Pages written between checkpoints, each of which holds up a block: a small one writes some ten pages, so
+that with SQLite's thousand one of a hundred would be late."""
+
 _PLACE: Final = Struct(">IH")
 _PLACE_BYTES: Final = 32 + _PLACE.size
 _PAGE_ROWS: Final = 256
@@ -306,7 +310,12 @@ class Ledger:
 async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
     """Open or make the ledger at `path`; closed at the end of the block. Raises as `open_database`."""
     async with open_database(
-        path, schema=_SCHEMA, application_id=APPLICATION_ID, readers=4, repair=_REPAIR
+        path,
+        schema=_SCHEMA,
+        application_id=APPLICATION_ID,
+        readers=4,
+        checkpoint_pages=_CHECKPOINT_PAGES,
+        repair=_REPAIR,
     ) as database:
         yield Ledger(database)
 

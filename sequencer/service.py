@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import grpc
 
@@ -30,6 +30,7 @@ from sequencer.client.messages import (
 from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
 from sequencer.intake import Intake
+from sequencer.prepared import PreparedBlocks
 from sequencer.proofs import names_of, prove
 from sequencer.submissions import Submissions
 from sequencer.writer import Writer
@@ -44,6 +45,9 @@ STREAM_NAMESPACES_MAX: Final = 64
 """Namespaces that one stream or block can be asked for."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+
+_Prepared: TypeAlias = Any
+"""The bytes of a message, which the server sends as they are (`deploy.node.interceptor`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
         self._policy = policy
         self._anchored_height = anchored_height
         self._stopping = stopping
+        self._prepared_blocks = PreparedBlocks()
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add the service to a server."""
@@ -106,7 +111,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
 
     async def SubmitStream(
         self, request_iterator: AsyncIterator[sequencer_pb2.SubmitStreamRequest], context: _Context
-    ) -> AsyncIterator[sequencer_pb2.SubmitStreamResponse]:
+    ) -> AsyncIterator[_Prepared]:
         """Order many."""
         submissions = Submissions(self._intake.accept_all, self._feed.header, stages=self._writer.stages)
         async with aclosing(submissions.answer(request_iterator, self._stopping)) as responses:
@@ -115,15 +120,13 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
 
     async def StreamBlocks(
         self, request: sequencer_pb2.StreamBlocksRequest, context: _Context
-    ) -> AsyncIterator[sequencer_pb2.StreamBlocksResponse]:
+    ) -> AsyncIterator[_Prepared]:
         """Every block from a height on."""
         namespaces = _namespaces(request.namespaces, "StreamBlocksRequest")
         from_height = read_height(request.from_height, "StreamBlocksRequest", "from_height")
         async with aclosing(self._feed.batches(from_height, namespaces)) as batches:
             async for blocks in batches:
-                yield sequencer_pb2.StreamBlocksResponse(
-                    blocks=map(_share_message, blocks), head_height=self._feed.height
-                )
+                yield self._prepared_blocks.message(blocks, namespaces, self._feed.height)
 
     async def GetBlock(
         self, request: sequencer_pb2.GetBlockRequest, context: _Context

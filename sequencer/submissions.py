@@ -16,7 +16,8 @@ from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import Height
 from lockstep.v1 import sequencer_pb2
 from sequencer.answers import Asker, Outcome
-from sequencer.client.messages import error_message, header_message, read_submissions, write_placement
+from sequencer.client.messages import read_submissions
+from sequencer.prepared import failed, placed, response_header
 from sequencer.stages import Stages
 
 IN_FLIGHT_MAX: Final = 16_384
@@ -27,9 +28,6 @@ SUBMISSIONS_MAX: Final = 1_024
 
 _RESPONSE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of the outcomes of one message, about."""
-
-_PLACED_BYTES_MAX: Final = 80
-"""Bytes of a placement's outcome."""
 
 
 class Submissions:
@@ -56,8 +54,8 @@ class Submissions:
 
     async def answer(
         self, requests: AsyncIterator[sequencer_pb2.SubmitStreamRequest], stopping: asyncio.Event
-    ) -> AsyncGenerator[sequencer_pb2.SubmitStreamResponse, None]:
-        """Yield outcomes until all requests are answered; once `stopping`, read no more and end.
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield encoded responses until all requests are answered; once `stopping`, read no more and end.
 
         Raises what ends the stream: Malformed, ShuttingDown.
         """
@@ -111,28 +109,25 @@ class Submissions:
         self._settled.append((number, outcome))
         self._changed.set()
 
-    async def _response(self) -> sequencer_pb2.SubmitStreamResponse:
+    async def _response(self) -> bytes:
         """Return outcomes that are settled, as many as fit, with the headers that the client lacks."""
         started_ns = self._stages.now_ns()
-        response = sequencer_pb2.SubmitStreamResponse()
+        fields: list[bytes] = []
         response_bytes, newest, heights = 0, self._newest_sent, set[Height]()
         while self._settled and response_bytes < _RESPONSE_BYTES_MAX:
             number, outcome = self._settled.popleft()
-            message = response.outcomes.add(correlation_id=number)
-            response_bytes += _PLACED_BYTES_MAX
             if isinstance(outcome, Placement):
-                write_placement(outcome, message.placement)
+                fields.append(placed(number, outcome))
                 if outcome.height != newest:
                     newest = outcome.height
                     heights.add(newest)
             else:
-                error = outcome if isinstance(outcome, LockstepError) else Internal()
-                message.error.CopyFrom(error_message(error))
-                response_bytes += message.error.ByteSize()
-        self._in_flight -= len(response.outcomes)
+                fields.append(failed(number, outcome if isinstance(outcome, LockstepError) else Internal()))
+            response_bytes += len(fields[-1])
+        self._in_flight -= len(fields)
         self._answered.set()
         self._stages.add("send", started_ns)
         for height in sorted(heights - {self._newest_sent}):
-            response.headers.append(header_message(await self._header_of(height)))
+            fields.append(response_header(await self._header_of(height)))
         self._newest_sent = max(heights | {self._newest_sent})
-        return response
+        return b"".join(fields)

@@ -111,7 +111,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         return _MAKERS[streams](
             outer,
             request_deserializer=_tolerant(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
+            response_serializer=_unless_prepared(handler.response_serializer),
         )
 
     def _wrap_call(self, method: str, behaviour: Callable[..., Awaitable[object]]) -> Callable[..., object]:
@@ -204,6 +204,17 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
             return _UNREADABLE
 
     return read
+
+
+def _unless_prepared(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """Let handlers give messages as bytes, which are sent as they are."""
+    if serialize is None:
+        return None
+
+    def write(message: object) -> bytes:
+        return message if type(message) is bytes else serialize(message)
+
+    return write
 
 
 def _readable(request: object) -> object:

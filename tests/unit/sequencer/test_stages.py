@@ -68,7 +68,7 @@ async def test_a_bundle_passes_every_stage(tmp_path: Path) -> None:
             intake = Intake(CHAIN, chain, writer, engine)
             submissions = Submissions(intake.accept_all, feed.header, stages=writer.stages)
             async with aclosing(submissions.answer(requests(), asyncio.Event())) as responses:
-                [outcome] = (await anext(responses)).outcomes
+                [outcome] = sequencer_pb2.SubmitStreamResponse.FromString(await anext(responses)).outcomes
             writer.stop()
             await running
     assert outcome.HasField("placement")

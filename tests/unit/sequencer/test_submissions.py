@@ -1,7 +1,8 @@
 """A submission stream without a network: outcomes in any order, headers once, bounds."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 import pytest
 
@@ -16,7 +17,15 @@ from sequencer.client.messages import bundle_message, read_error
 from sequencer.submissions import Submissions
 from tests.unit.sequencer.chain import bundle
 
+Response = sequencer_pb2.SubmitStreamResponse
 Requests = asyncio.Queue[sequencer_pb2.SubmitStreamRequest | None]
+
+
+async def read_all(encoded: AsyncGenerator[bytes, None]) -> AsyncGenerator[Response, None]:
+    """Yield the messages whose bytes a stream answers with."""
+    async with aclosing(encoded):
+        async for each in encoded:
+            yield Response.FromString(each)
 
 
 class Rig:
@@ -29,7 +38,7 @@ class Rig:
         self.requests: Requests = asyncio.Queue()
         self.stopping = asyncio.Event()
         submissions = Submissions(self.accept_all, self.header, in_flight_max=in_flight_max)
-        self.responses = submissions.answer(self.read(), self.stopping)
+        self.responses = read_all(submissions.answer(self.read(), self.stopping))
 
     def accept_all(self, numbers: Sequence[int], bundles: Sequence[Bundle], asker: Asker) -> None:
         for number, sent in zip(numbers, bundles, strict=True):
@@ -215,7 +224,7 @@ async def test_a_defect_behind_what_was_accepted_ends_the_stream_too() -> None:
         raise AssertionError("a defect")
 
     rig.accept_all = accept_some  # type: ignore[method-assign]
-    rig.responses = Submissions(rig.accept_all, rig.header).answer(rig.read(), rig.stopping)
+    rig.responses = read_all(Submissions(rig.accept_all, rig.header).answer(rig.read(), rig.stopping))
     rig.send(1, 2, 3)
     first = asyncio.ensure_future(rig.next())
     await rig.has(2)

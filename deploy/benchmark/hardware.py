@@ -52,7 +52,7 @@ async def transport(flood: FloodJob) -> Limit:
     """Measure T for a flood: how many of its bundles per second are carried and answered."""
     async with working(EchoJob(flood.message_bundles)) as echo:
         address = (await echo.prepare()).address
-        async with working(msgspec.structs.replace(flood, target=address)) as flooding:
+        async with working(msgspec.structs.replace(flood, target=address, time_ms=1, rate=0.0)) as flooding:
             rates = []
             for _ in range(3):
                 await flooding.prepare()

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from deploy.benchmark.accounts import WINDOW_MS
+
 
 class VerifyJob(msgspec.Struct, frozen=True, tag="verify"):
     """Verify signatures as fast as one core can; `run` finds verifications per second."""
@@ -40,8 +42,6 @@ class FloodJob(msgspec.Struct, frozen=True, tag="flood"):
     """The sequencer."""
     chain: str
     """Chain id in hex."""
-    time_ms: int
-    """Log time from which windows are counted."""
     assets: dict[str, str]
     """Rollups that are sent to, in turns, and the asset that is moved on each."""
     count: int
@@ -50,10 +50,32 @@ class FloodJob(msgspec.Struct, frozen=True, tag="flood"):
     """Bundles of one message."""
     messages_max: int
     """Messages in flight."""
+    time_ms: int = 0
+    """Log time from which windows are counted; 0: the sequencer is asked, before each run."""
+    window_ms: int = WINDOW_MS
+    """How long what is sent can be ordered, in log time."""
     transfer_accounts: int = 0
     """How many accounts send signed transfers to each other; 0: random bytes are sent."""
     payload_bytes: int = 200
     """Length of random payloads."""
+    rate: float = 0.0
+    """Bundles per second, whatever becomes of them: latencies then count from when each message was due. 0:
+    as fast as answers come."""
+
+
+class FollowJob(msgspec.Struct, frozen=True, tag="follow"):
+    """Follow the order from its start, each subscriber its own namespaces; `run` waits for all of them.
+
+    Preparing waits until they are at the head of the chain; `run` until each has the newest block, and
+    counts the transactions that came since the last time.
+    """
+
+    target: str
+    """The sequencer."""
+    genesis: str
+    """Path of the genesis file."""
+    namespaces: tuple[tuple[str, ...], ...]
+    """What each subscriber follows."""
 
 
 class LoneJob(msgspec.Struct, frozen=True, tag="lone"):
@@ -107,9 +129,12 @@ class SwapsJob(msgspec.Struct, frozen=True, tag="swaps"):
     """Swaps at a time."""
     accounts: int
     """How many funded accounts trade, in turns."""
+    rate: float = 0.0
+    """Swaps per second, whatever becomes of them: latencies then count from when each was due. 0: each
+    trader begins the next when the last one has settled."""
 
 
-Job: TypeAlias = VerifyJob | AppendJob | EchoJob | FloodJob | LoneJob | PingJob | SwapsJob
+Job: TypeAlias = VerifyJob | AppendJob | EchoJob | FloodJob | FollowJob | LoneJob | PingJob | SwapsJob
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -132,10 +157,16 @@ class Found(msgspec.Struct, frozen=True):
     """What was done: verifications, bundles or swaps."""
     latencies_ms: tuple[float, ...] = ()
     """Of each act, in order."""
+    ended_seconds: tuple[float, ...] = ()
+    """When each swap had settled, from the first act on, rising."""
+    unsettled: int = 0
+    """Swaps that did not end as they should have within their time."""
     blocks: int = 0
     """Blocks that the bundles are in."""
     last_height: int = 0
     """The last of them."""
+    payload_bytes: int = 0
+    """Length of the first transaction's payload."""
     samples: tuple[tuple[str, str], ...] = ()
     """Some of the transactions: rollup and transaction id in hex."""
 

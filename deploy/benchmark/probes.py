@@ -152,7 +152,9 @@ class Ping:
 
     async def run(self) -> Found:
         """Send one message after another, each when the one before is answered."""
-        (bundle,) = opaque_bundles(("alpha",), count=1, payload_bytes=self._job.payload_bytes, time_ms=1)
+        (bundle,) = opaque_bundles(
+            ("alpha",), count=1, payload_bytes=self._job.payload_bytes, valid_until_ms=1
+        )
         if self._job.is_unary:
             request = sequencer_pb2.SubmitRequest(bundle=bundle_message(bundle)).SerializeToString()
             latencies_ms = await self._unary(request)

@@ -13,13 +13,14 @@ from typing import Final, Protocol
 
 import msgspec
 
-from deploy.benchmark.floods import Flood, Lone
+from deploy.benchmark.floods import Flood, Follow, Lone
 from deploy.benchmark.jobs import (
     Answer,
     AppendJob,
     EchoJob,
     Failed,
     FloodJob,
+    FollowJob,
     Found,
     Job,
     LoneJob,
@@ -60,6 +61,8 @@ def doer_of(job: Job) -> Doer:
             return Echo(job)
         case FloodJob():
             return Flood(job)
+        case FollowJob():
+            return Follow(job)
         case LoneJob():
             return Lone(job)
         case PingJob():

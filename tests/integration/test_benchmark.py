@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from deploy.benchmark.figures import Figure, Limit, percentile
-from deploy.benchmark.scenarios import SCENARIOS
+from deploy.benchmark.scenarios import SCENARIOS, Set, names_of
 from sequencer.stages import STAGES
+
+TINY = ("--quick", "--runs", "1", "--count", "30", "--accounts", "40")
 
 
 def run_bench(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -24,65 +25,70 @@ def run_bench(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def figures_of(scenario: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    return {each["name"]: (each["unit"], each["limit"] is not None) for each in scenario["figures"]}
+def figures_of(scenario: dict[str, Any]) -> dict[str, tuple[str, bool, bool]]:
+    """Return unit, and whether there is a limit and a goal, of each figure by its name."""
+    return {
+        each["name"]: (each["unit"], each["limit"] is not None, bool(each["goals"]))
+        for each in scenario["figures"]
+    }
 
 
 @pytest.mark.processes
-def test_every_scenario_tells_figures_limits_and_cpu(tmp_path: Path) -> None:
-    done = run_bench("--quick", "--runs", "1", "--count", "30", "--json", "found.json", cwd=tmp_path)
+def test_scenarios_tell_figures_limits_goals_cpu_and_stages(tmp_path: Path) -> None:
+    wanted = ("order-execute", "swap-idle", "disk")
+    only = [word for name in wanted for word in ("--only", name)]
+    done = run_bench(*TINY, *only, "--json", "found.json", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["machine"]["cores"] >= 1
-    assert found["effort"]["transfers"] == 30
     scenarios = {each["name"]: each for each in found["scenarios"]}
-    assert list(scenarios) == list(SCENARIOS)
-    for scenario in scenarios.values():
+    assert tuple(scenarios) == wanted
+    for name, scenario in scenarios.items():
+        assert scenario["command"].startswith(f"./deploy/bench --only {name} --quick --runs 1 --count 30")
+        assert scenario["effort"]["transfers"] == 30
         assert scenario["cpu"].keys() == scenario["cpu_us_each"].keys() >= {"sequencer", "load"}
-        assert tuple(scenario["stages_us_each"]) == STAGES
-        assert all(time_us > 0 for time_us in scenario["stages_us_each"].values())
+        assert tuple(scenario["stages_us_each"]["sequencer"]) == STAGES
+        assert all(time_us > 0 for time_us in scenario["stages_us_each"]["sequencer"].values())
         for figure in scenario["figures"]:
             assert 0 < figure["lowest"] <= figure["median"] <= figure["highest"]
             assert (figure["ratio"] is None) == (figure["limit"] is None)
-    assert figures_of(scenarios["order-only"])["ordered"] == ("bundles/s", True)
-    assert figures_of(scenarios["order-execute"])["executed by both"] == ("transfers/s", True)
-    assert figures_of(scenarios["swaps-sustained"])["proposed to settled"] == ("swaps/s", True)
-    assert figures_of(scenarios["swap-idle"]).keys() == {
-        f"{how}, accepted to settled, p{percent}"
+    assert scenarios["order-execute"]["cpu"].keys() >= {"alpha-0", "beta-0", "gamma-0"}
+    assert figures_of(scenarios["order-execute"])["executed by all three"] == ("transfers/s", True, True)
+    assert [chart["name"] for chart in scenarios["swap-idle"]["charts"]] == ["latency"]
+    assert {name: told for name, told in figures_of(scenarios["swap-idle"]).items() if told[2]} == {
+        f"{how}, accepted to settled, p{percent}": ("ms", True, True)
         for how in ("revealed up front", "revealed by the taker")
         for percent in (50, 99)
     }
-    assert scenarios["order-execute"]["cpu"].keys() >= {"alpha-0", "beta-0"}
-    assert "swaps/s" in done.stdout
+    assert scenarios["disk"]["notes"]["beta-0: receipts"] > 0
+    assert "transfers/s" in done.stdout
+    assert "missed" in done.stdout or "met" in done.stdout
 
 
-def test_scenarios_are_listed(tmp_path: Path) -> None:
-    listed = run_bench("--list", cwd=tmp_path).stdout
-    assert [line.partition(":")[0] for line in listed.splitlines()] == list(SCENARIOS)
+def test_scenarios_are_listed_with_the_set_they_belong_to(tmp_path: Path) -> None:
+    listed = run_bench("--list", cwd=tmp_path).stdout.splitlines()
+    assert [line.partition(":")[0] for line in listed] == list(SCENARIOS)
+    long = [line.partition(":")[0] for line in listed if line.endswith("(only with --all, or named)")]
+    assert long == [name for name, scenario in SCENARIOS.items() if scenario.belongs_to is Set.ALL]
 
 
-def test_an_unknown_scenario_is_refused(tmp_path: Path) -> None:
-    done = run_bench("--only", "order-everything", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "order-only" in done.stderr
+def test_a_set_holds_those_before_it() -> None:
+    assert names_of(Set.ALL) == tuple(SCENARIOS)
+    assert set(names_of(Set.QUICK)) < set(names_of(Set.FULL)) < set(names_of(Set.ALL))
 
 
 @pytest.mark.parametrize(
-    ("unit", "values", "limit", "ratio"),
-    [("swaps/s", (10.0, 20.0, 60.0), 40.0, 0.5), ("ms", (10.0, 20.0, 60.0), 5.0, 0.25)],
+    ("arguments", "told"),
+    [
+        (("--only", "order-everything"), "order-only"),
+        (("--json", "nowhere/found.json"), "does not exist"),
+        (("--merge",), "goes with --json"),
+        (("--for", "soon"), "--for"),
+    ],
 )
-def test_a_ratio_of_one_is_the_limit(
-    unit: str, values: tuple[float, ...], limit: float, ratio: float
+def test_what_cannot_be_meant_is_refused_before_anything_runs(
+    tmp_path: Path, arguments: tuple[str, ...], told: str
 ) -> None:
-    figure = Figure("x", unit, values, Limit("y", limit))
-    assert figure.median == 20.0
-    assert figure.ratio == ratio
-
-
-def test_without_a_limit_there_is_no_ratio() -> None:
-    assert Figure("x", "ms", (1.0,)).ratio is None
-
-
-@pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 51), (99, 100), (100, 100)])
-def test_percentiles_are_values_that_were_measured(percent: int, value: int) -> None:
-    assert percentile([float(each) for each in range(100, 0, -1)], percent) == value
+    done = run_bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr

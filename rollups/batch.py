@@ -6,9 +6,10 @@ what its blocks did; nobody else sees it before it is durable.
 
 from typing import Final
 
+from lockstep.commitment import EscrowRecord
 from lockstep.register import RegisterEvent, rows
 from lockstep.settlement_entries import ProvenHeader
-from rollups.runtime import Executed, RollupBlock, RollupState, apply_block
+from rollups.runtime import Executed, LegName, RollupBlock, RollupState, apply_block
 from rollups.state import Overlay, View
 from rollups.storage import Delta, StoredBlock
 
@@ -28,6 +29,8 @@ class Batch:
         """The rollup after the last block."""
         self.events: list[RegisterEvent] = []
         """What happened in the register, in order."""
+        self.verdicts: dict[LegName, EscrowRecord] = {}
+        """The legs that got their verdict, with their records."""
         self._view = Overlay(view)
         self._first_receipt = start.receipts.size
         self._receipts: list[bytes] = []
@@ -50,6 +53,7 @@ class Batch:
         self._receipts += executed.receipts
         self._blocks.append(StoredBlock(header, executed.after.commitment))
         self.events += executed.events
+        self.verdicts.update(executed.verdicts)
         self.state = executed.after
 
     def delta(self) -> Delta:

@@ -19,7 +19,7 @@ from lockstep.genesis import Genesis
 from lockstep.header import Tip
 from lockstep.key_history import KeyHistory
 from lockstep.merkle import AppendTree
-from lockstep.receipts import receipt_leaf_hash
+from lockstep.receipts import about, receipt_leaf_hash
 from lockstep.register import Contradicted
 from lockstep.types import (
     LOG_NAMESPACE,
@@ -59,6 +59,8 @@ class Published:
     """The rollup after the last executed block."""
     block: StoredBlock | None
     """That block and the commitment after it; None before the first."""
+    newest_receipts: Sequence[bytes] = ()
+    """The last of all receipts: those that became durable together with that block."""
 
     @property
     def height(self) -> int:
@@ -179,6 +181,18 @@ class RollupNode:
             await changed.wait()
         return self.published
 
+    async def receipts_from(self, index: int, count: int) -> list[tuple[int, int, bytes]]:
+        """Return index, height and bytes of at most `count` receipts that may be told, from an index on."""
+        published = self.published
+        first_newest = published.state.receipts.size - len(published.newest_receipts)
+        if index >= first_newest:
+            start = index - first_newest
+            newest = published.newest_receipts[start : start + count]
+            return [(place, about(receipt).height, receipt) for place, receipt in enumerate(newest, index)]
+        found = await self.storage.receipts_from(index, count)
+        # The database may be a moment ahead of what is published.
+        return [row for row in found if row[1] <= published.height]
+
     async def run(self, order: Order) -> None:
         """Execute every block of the order, for ever.
 
@@ -230,12 +244,9 @@ class RollupNode:
         self.memory.apply(delta.changes)
         self.receipts.extend(map(receipt_leaf_hash, delta.receipts))
         self.receipt_waits.publish(delta.first_receipt, delta.receipts)
-        self.published = Published(batch.state, delta.blocks[-1])
+        self.published = Published(batch.state, delta.blocks[-1], delta.receipts)
         if self._attester is not None:
-            added = escrows_in(
-                (key, value) for key, value in delta.changes.values.items() if value is not None
-            )
-            escrows = {**self.outbox, **added}
+            escrows = {**self.outbox, **batch.verdicts}
             self.outbox = outstanding(escrows, batch.state.register, self._attester)
         for event in batch.events:
             if isinstance(event, Contradicted):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
-from lockstep.receipts import TransactionReceipt, decode_receipt
+from lockstep.receipts import about
 
 NO_LEG: Final = -1
 """Stands as the leg of a transaction's receipt."""
@@ -43,10 +43,9 @@ class ReceiptWaits:
         if not self._waiting:
             return
         for index, encoded in enumerate(receipts, first_index):
-            receipt = decode_receipt(encoded)
-            leg = NO_LEG if isinstance(receipt, TransactionReceipt) else receipt.leg
-            for awaited in (index, (receipt.subject, leg)):
-                self._wake(awaited)
+            found = about(encoded)
+            self._wake(index)
+            self._wake((found.subject, NO_LEG if found.leg is None else found.leg))
 
     def wake_all(self) -> None:
         """Wake everybody, to see what became of the node itself."""

@@ -190,9 +190,7 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
         while True:
             self._node.verify_ready()
             changed, published = self._node.changed, self._node.published
-            found = await self._node.storage.receipts_from(index, STREAM_RECEIPTS_MAX)
-            # The database may be a moment ahead of what is published.
-            found = [row for row in found if row[1] <= published.height]
+            found = await self._node.receipts_from(index, STREAM_RECEIPTS_MAX)
             if found:
                 index = found[-1][0] + 1
                 is_whole = index >= published.state.receipts.size
@@ -279,7 +277,7 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
                 leg = request.settled_leg
                 found = await storage.receipt_of_leg(SwapId(leg.swap_id), leg.leg)
             case _:
-                rows = await storage.receipts_from(request.index, 1)
+                rows = await self._node.receipts_from(request.index, 1)
                 found = (rows[0][0], rows[0][2]) if rows and rows[0][0] == request.index else None
         # The database may be a moment ahead of what is published.
         return found if found is not None and found[0] < self._node.receipts.size else None

@@ -77,7 +77,7 @@ class Attester:
 
     async def _send(self, names: Sequence[LegName], entry: bytes) -> None:
         """Send signed verdicts, and hold them back until it is known whether that counted."""
-        log = structlog.get_logger().bind(verdicts=len(names))
+        log = structlog.get_logger()
         time_ms = self._node.published.state.register.time_ms
         bundle = Bundle((Transaction(SWAP_NAMESPACE, entry),), time_ms + limits.VALIDITY_WINDOW_MS_DEFAULT)
         try:
@@ -86,10 +86,10 @@ class Attester:
             FAILPOINTS.reach(SENT)
             self._answered()
             await self._node.wait_for(ordered.placement.height)
-            log.info("attestation_ordered", ordered_height=ordered.placement.height)
+            log.debug("attestation_ordered", verdicts=len(names), ordered_height=ordered.placement.height)
         except LockstepError as error:
             self._answered()
-            log.info("attestation_failed", reason=str(error))
+            log.info("attestation_failed", verdicts=len(names), reason=str(error))
         if any(name in self._node.outbox for name in names):
             await asyncio.sleep(PAUSE_MS / 1_000)
             self._finished.set()

@@ -125,6 +125,15 @@ class Arena:
         self.balances[sender, rollup] -= amount
         self.balances[recipient, rollup] += amount
 
+    async def swap(self, outcome: SwapPhase) -> OpenSwap:
+        """Take a swap from its proposal to this end."""
+        swap = await self.propose()
+        await self.lock_last(swap)
+        await self.swap_is(swap, lambda view: view.phase is SwapPhase.LOCKED, "locked")
+        await (self.reveal(swap) if outcome is SwapPhase.COMMITTED else self.cancel(swap))
+        await self.swap_is(swap, lambda view: view.is_final, "decided")
+        return swap
+
     async def propose(self) -> OpenSwap:
         """Propose the deal and lock alice's leg."""
         terms_bytes = await until(partial(self.market.propose, DEAL), "the bridge to take the proposal")

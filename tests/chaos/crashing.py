@@ -213,7 +213,7 @@ async def _run(
         return ending
     armed = trace.environ(arena.devnet.network.data_folder(process), fault)
     async with _serving(arena, process, armed) as service:
-        swap = await _swap(arena, outcome)
+        swap = await arena.swap(outcome)
         if fault is not None and None not in fault.endings:
             await _nudge(arena, service)
         await arena.verify(swap, outcome, before=before, log=log)
@@ -268,15 +268,6 @@ async def _serving(arena: Arena, process: str, armed: Mapping[str, str]) -> Asyn
         await asyncio.gather(living, return_exceptions=True)
     if service.ending is None:
         await devnet.restart(process)
-
-
-async def _swap(arena: Arena, outcome: SwapPhase) -> OpenSwap:
-    swap = await arena.propose()
-    await arena.lock_last(swap)
-    await arena.swap_is(swap, lambda view: view.phase is SwapPhase.LOCKED, "locked")
-    await (arena.reveal(swap) if outcome is SwapPhase.COMMITTED else arena.cancel(swap))
-    await arena.swap_is(swap, lambda view: view.is_final, "decided")
-    return swap
 
 
 async def _nudge(arena: Arena, service: _Service) -> None:

@@ -101,7 +101,7 @@ def run_task(task: Task) -> Outcome:
         else:
             disk.apply(call)
     whole = disk.whole()
-    observer = observer_of(run, task.name, told)
+    observer = observer_of(run.network, task.name, told)
     before = _observe(run, task.name, whole, observer)
     assert isinstance(before, dict), before
     assert not [fact for fact in before.values() if fact.startswith(ERROR)], "it reads as long as it is whole"

@@ -22,6 +22,7 @@ from bridge.settlement.__main__ import _last_signed as last_checkpoint
 from bridge.settlement.amnesia import find_loss
 from bridge.settlement.store import open_store
 from bridge.storage import APPLICATION_ID, SCHEMA, load, load_final
+from deploy.devnet.network import Network
 from deploy.node.chain_files import load_key
 from deploy.node.database import open_database
 from deploy.node.datadir import DataFolder, DurableCell
@@ -43,7 +44,6 @@ from sequencer.embedded import open_engine
 from sequencer.ledger import open_ledger
 from sequencer.proofs import names_of
 from tests.durability.judges import Note
-from tests.durability.recording import Run
 
 Facts: TypeAlias = dict[str, str]
 """What was said, by what was asked."""
@@ -52,6 +52,10 @@ ERROR: Final = "error: "
 """Starts a fact that could not be read."""
 
 Observer: TypeAlias = Callable[[Path], Coroutine[Any, Any, Facts]]
+
+
+class ServesOnly(DataRefused):
+    """It starts and serves what it has, but orders, or signs, nothing more."""
 
 
 class Asking:
@@ -68,9 +72,8 @@ class Asking:
             self.facts[name] = f"{ERROR}{type(error).__name__}: {error}"
 
 
-def observer_of(run: Run, name: str, told: list[Note]) -> Observer:
+def observer_of(network: Network, name: str, told: list[Note]) -> Observer:
     """Return the observer of a process's folder; `told` says what to ask for."""
-    network = run.network
     key = load_key(network.folder / "keys" / f"{name}.pem") if name not in ("bridge", "wallet") else None
     genesis = network.genesis
     match name:
@@ -101,7 +104,7 @@ async def _observe_sequencer(folder: Path, genesis: Genesis, key: SigningKey, to
         opened = open_engine(ledger, cell, key, genesis=start, check_key=lambda _height, _key: None)
         engine, loss = await stack.enter_async_context(opened)
         if loss is not None:
-            raise DataRefused(loss.message)
+            raise ServesOnly(loss.message)
         names = tuple(Namespace(each) for each in ("_log", "_registry", "_swap", "alpha", "beta", "gamma"))
         asking.facts["height"] = str(chain.height)
         for height in range(1, chain.height + 1):
@@ -135,7 +138,7 @@ async def _observe_settlement(folder: Path, genesis: Genesis) -> Facts:
             signed = last_checkpoint(cell, log)
             loss = None if signed is None else find_loss(signed, tree)
             if loss is not None:
-                raise DataRefused(loss.message)
+                raise ServesOnly(loss.message)
             asking.facts["root"] = repr((tree.size, tree.root(), log.tip, log.anchored))
             for index in range(tree.size):
                 await asking.ask(f"entry {index}", store.entry(index))

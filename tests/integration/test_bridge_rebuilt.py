@@ -1,19 +1,17 @@
 """A coordinator whose database was deleted: what is in the order comes back to the same bytes, no more."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from bridge.client import AbortReason, BridgeClient, CommitLevel, RevealPolicy, SwapPhase
-from deploy.node.client import ClientSettings, connect
 from lockstep.errors import Conflict, UnknownSwap
 from lockstep.terms import swap_id_of
 from lockstep.types import SwapId
-from lockstep.v1 import bridge_pb2, bridge_pb2_grpc, common_pb2
 from tests.integration.bridge_network import CYCLE, Market, delete_data, market, until_level
-from tests.integration.rollup_network import DEADLINE_S, Node
+from tests.integration.bridge_told import told
+from tests.integration.rollup_network import DEADLINE_S
 from tests.unit.rollups.chain import ALPHA, BETA
 
 pytestmark = pytest.mark.processes
@@ -21,39 +19,11 @@ pytestmark = pytest.mark.processes
 DECIDED = (SwapPhase.COMMITTED, SwapPhase.ABORTED)
 
 
-def deterministic_swap(swap: bridge_pb2.Swap) -> bytes:
-    """Return the bytes of a swap without the fields that the schema calls not deterministic."""
-    kept = bridge_pb2.Swap.FromString(swap.SerializeToString())
-    kept.sequence, kept.level = 0, common_pb2.COMMIT_LEVEL_UNSPECIFIED
-    for leg in kept.legs:
-        leg.settled = False
-        if leg.state in (bridge_pb2.LEG_STATE_AWAITED, bridge_pb2.LEG_STATE_GIVEN):
-            leg.state = bridge_pb2.LEG_STATE_UNSPECIFIED
-    if not kept.decided_height:
-        kept.next_action = ""
-    return kept.SerializeToString(deterministic=True)
-
-
 async def until_followed(client: BridgeClient, height: int) -> None:
     """Wait until a coordinator has followed the order up to a height."""
     async with asyncio.timeout(DEADLINE_S):
         while (await client.status()).height < height:  # noqa: ASYNC110 - polled
             await asyncio.sleep(0.02)
-
-
-async def told(bridge: Node, swap_ids: Sequence[SwapId]) -> Mapping[SwapId, tuple[bytes, list[bytes]]]:
-    """Return, in bytes, everything deterministic that a coordinator tells of each swap."""
-    found = {}
-    async with connect(bridge.address, ClientSettings()) as channel:
-        stub = bridge_pb2_grpc.BridgeStub(channel)
-        for swap_id in swap_ids:
-            got = await stub.GetSwap(bridge_pb2.BridgeGetSwapRequest(swap_id=swap_id))
-            explained = await stub.ExplainSwap(bridge_pb2.ExplainSwapRequest(swap_id=swap_id))
-            assert deterministic_swap(explained.swap) == deterministic_swap(got.swap)
-            events = [each.SerializeToString(deterministic=True) for each in explained.events if each.height]
-            assert events
-            found[swap_id] = deterministic_swap(got.swap), events
-    return found
 
 
 async def make_swaps(here: Market, client: BridgeClient) -> list[SwapId]:
@@ -88,21 +58,21 @@ async def test_what_is_in_the_order_comes_back_to_the_same_bytes(tmp_path: Path)
         bridge = await here.coordinator()
         client = await here.client(bridge)
         swap_ids = await make_swaps(here, client)
-        before = await told(bridge, swap_ids)
+        before = await told(bridge.address, swap_ids)
         height = (await client.status()).height
         await bridge.kill()
         delete_data(bridge)
 
         await here.coordinator()
         await until_followed(client, height)
-        assert await told(bridge, swap_ids) == before
+        assert await told(bridge.address, swap_ids) == before
         for swap_id in swap_ids[:-1]:
             view = await until_level(client, swap_id, CommitLevel.ANCHORED)
             assert all(leg.settled for leg in view.legs)
         # Another one that never saw any of them tells the same.
         another = await here.coordinator("another")
         await until_followed(await here.client(another), height)
-        assert await told(another, swap_ids) == before
+        assert await told(another.address, swap_ids) == before
 
 
 async def test_what_was_never_ordered_is_lost_and_it_says_so(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
 |---|---|
 | `command` | `./deploy/bench`: options, the scenarios' order, the exit code |
 | `scenarios` | what is measured, by name, and when |
-| `ordering`, `executing`, `swapping`, `lasting` | how: of the sequencer, of rollups, of swaps, of what stays and grows |
+| `ordering`, `executing`, `swapping` | how: of the sequencer, of rollups, of swaps |
+| `lasting` | how: of what stays and of what grows |
 | `effort` | how much of everything is done |
 | `runs` | a scenario's runs, timed, with what all processes took |
 | `stage` | a fresh devnet for a scenario, with the processes that it needs |

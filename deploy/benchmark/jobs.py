@@ -132,6 +132,8 @@ class SwapsJob(msgspec.Struct, frozen=True, tag="swaps"):
     rate: float = 0.0
     """Swaps per second, whatever becomes of them: latencies then count from when each was due. 0: each
     trader begins the next when the last one has settled."""
+    begin_seconds: float = 0.0
+    """For how long swaps are begun; 0: until all have been."""
 
 
 Job: TypeAlias = VerifyJob | AppendJob | EchoJob | FloodJob | FollowJob | LoneJob | PingJob | SwapsJob

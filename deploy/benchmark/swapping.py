@@ -11,6 +11,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Final
 
+import msgspec
+
 from deploy.benchmark import hardware
 from deploy.benchmark.effort import Effort
 from deploy.benchmark.figures import (
@@ -42,8 +44,8 @@ ACCOUNTS_MAX: Final = 1_000
 SHARE_OF_MOST: Final = 0.8
 """At which share of the highest rate the latency under load is told."""
 
-PREPARED_SECONDS_MAX: Final = 40
-"""How much load is signed ahead at most: locks can be used for less than a minute."""
+PREPARED_SECONDS_MAX: Final = 30
+"""How much load is signed ahead at most: locks can be used for less than a minute, and to sign takes time."""
 
 VERIFICATIONS: Final = 12
 """Signatures that are verified for one swap: two locks and two attestations, each by whoever relies on it."""
@@ -150,7 +152,7 @@ class _Span:
 
 
 async def _shaken(stage: Stage, effort: Effort, rate: float) -> tuple[list[Found], list[_Span]]:
-    """Swap while a node is killed, at a rate about as high as what undisturbed swaps come to."""
+    """Swap while a node is killed; so many are signed ahead as undisturbed traders would come to."""
     every_seconds, left = effort.kill_every_seconds, effort.kills
     kills_max = max(int(PREPARED_SECONDS_MAX // every_seconds) - 1, 1)
     all_found, spans = [], []
@@ -158,8 +160,9 @@ async def _shaken(stage: Stage, effort: Effort, rate: float) -> tuple[list[Found
         kills = min(left, kills_max)
         left -= kills
         # From the start to the first kill, and after the last, it goes on for as long as in between.
-        count = int(rate * every_seconds * (kills + 1))
-        async with working(_job(stage, effort, count, effort.swaps_at_a_time)) as worker:
+        seconds = every_seconds * (kills + 1)
+        job = _job(stage, effort, int(rate * seconds * 1.2) + 1, effort.swaps_at_a_time)
+        async with working(msgspec.structs.replace(job, begin_seconds=seconds)) as worker:
             await worker.prepare()
             running = asyncio.ensure_future(worker.run())
             try:
@@ -171,7 +174,9 @@ async def _shaken(stage: Stage, effort: Effort, rate: float) -> tuple[list[Found
         all_found.append(found)
         started_s = found.started_ns / 1e9
         at = [(killed_s - started_s, served_s - started_s) for killed_s, served_s in events]
-        ends = [*(killed_s for killed_s, _ in at[1:]), found.ended_seconds[-1]]
+        ends = [*(killed_s for killed_s, _ in at[1:]), seconds]
+        if not at:
+            raise WorkFailed(f"all swaps had settled before the first kill, within {every_seconds} s")
         spans += [_Span(found.ended_seconds, *both, end) for both, end in zip(at, ends, strict=True)]
     return all_found, spans
 

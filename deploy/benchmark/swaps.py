@@ -98,6 +98,8 @@ class Swaps:
 
         async def trade() -> None:
             for place, swap in waiting:
+                if self._is_over(started_ns):
+                    return
                 due_ns = await self._until_due(place, started_ns)
                 try:
                     async with asyncio.timeout(SETTLED_MS_MAX / 1_000):
@@ -122,6 +124,11 @@ class Swaps:
             ended_seconds=tuple((ended_ns - started_ns) / 1e9 for ended_ns in self._ended_ns),
             unsettled=self._unsettled,
         )
+
+    def _is_over(self, started_ns: int) -> bool:
+        """Answer whether no more swaps are to be begun."""
+        begin_seconds = self._job.begin_seconds
+        return bool(begin_seconds) and time.monotonic_ns() - started_ns > begin_seconds * 1e9
 
     async def _until_due(self, place: int, started_ns: int) -> int:
         """Wait until a swap is due, and return when that was; 0 if it is due at once."""

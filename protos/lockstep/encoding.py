@@ -127,7 +127,11 @@ class Reader:
 
     def u8(self, field: str) -> int:
         """Return the next byte as a number."""
-        return self.take(1, field)[0]
+        offset = self._offset
+        if offset == len(self._bytes):
+            self.take(1, field)
+        self._offset = offset + 1
+        return self._bytes[offset]
 
     def u16(self, field: str) -> int:
         """Return the next two bytes as a number."""

@@ -1,8 +1,8 @@
 """Tables of the documentation that are made from the code: `python -m tests.documented` writes them.
 
 Owns their place between two markers: errors in protos/README.md, settings, failpoints, exit codes, receipts'
-codes and phases in the guides of the services, commands in deploy/README.md. A test of each table insists
-that the page has the newest one.
+codes and phases in the guides of the services, commands in deploy/README.md, figures in README.md. A test of
+each table insists that the page has the newest one.
 """
 
 import ast
@@ -22,6 +22,7 @@ import msgspec
 from bridge import phases
 from bridge.settings import BridgeSettings
 from bridge.settlement.settings import SettlementSettings
+from deploy.benchmark.results import published_rows, read_published
 from deploy.cli import main
 from deploy.commands import frame
 from deploy.network_file import NetworkFile
@@ -42,6 +43,7 @@ SEQUENCER: Final = ROOT / "sequencer" / "README.md"
 ROLLUPS: Final = ROOT / "rollups" / "README.md"
 BRIDGE: Final = ROOT / "bridge" / "README.md"
 DEPLOY: Final = ROOT / "deploy" / "README.md"
+README: Final = ROOT / "README.md"
 
 ERRORS: Final = "errors"
 """The table of all codes."""
@@ -286,6 +288,12 @@ def phases_diagram() -> str:
     return f"```mermaid\n{phases.diagram()}```\n"
 
 
+def results_table() -> str:
+    """Return the table of figures that were measured, from deploy/benchmark/RESULTS.json."""
+    head = ("scenario", "figure", "to reach", "seen, median (lowest to highest)", "limit", "ratio", "load")
+    return table(head, published_rows(read_published()))
+
+
 def _settings(kind: type[msgspec.Struct]) -> Callable[[], str]:
     return partial(settings_table, kind)
 
@@ -322,6 +330,7 @@ TABLES: Final[Mapping[Path, Mapping[str, Callable[[], str]]]] = {
         "commands": commands_table,
         "exit codes of commands": command_exit_codes_table,
     },
+    README: {"figures": results_table},
 }
 """Every table that is made, by page and name."""
 

@@ -1,11 +1,15 @@
-"""The tables of protos/README.md that are made from the code are current."""
+"""The tables of protos/README.md and README.md that are made from the code and from results are current."""
 
 from lockstep.errors import all_errors
-from tests.documented import ERRORS, PAGE, errors_table, found_in
+from tests.documented import ERRORS, PAGE, README, errors_table, found_in, results_table
 
 
 def test_the_table_of_errors_is_current() -> None:
     assert found_in(PAGE.read_text(), ERRORS) == errors_table(), "run python -m tests.documented"
+
+
+def test_the_table_of_figures_is_current() -> None:
+    assert found_in(README.read_text(), "figures") == results_table(), "run python -m tests.documented"
 
 
 def test_it_has_every_code_once() -> None:

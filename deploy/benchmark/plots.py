@@ -47,8 +47,26 @@ class ChartToDraw(msgspec.Struct, frozen=True):
     """Points by the line's name."""
 
 
+class Ticks(Protocol):
+    """What is needed of one of matplotlib's axes."""
+
+    def set_major_formatter(self, formatter: str) -> object:
+        """Say how values are written."""
+
+    def set_minor_formatter(self, formatter: str) -> object:
+        """Say how those between them are written."""
+
+
 class Axes(Protocol):
-    """What is needed of matplotlib's axes."""
+    """What is needed of matplotlib's pairs of axes."""
+
+    @property
+    def xaxis(self) -> Ticks:
+        """The one to the right."""
+
+    @property
+    def yaxis(self) -> Ticks:
+        """The one upwards."""
 
     def plot(self, x: Sequence[float], y: Sequence[float], marker: str, *, label: str) -> object:
         """Draw a line."""
@@ -110,12 +128,22 @@ def draw_chart(chart: ChartToDraw, axes: Axes) -> None:
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x.label)
     axes.set_ylabel(chart.y.label)
-    axes.set_xscale("log" if chart.x.is_log else "linear")
-    axes.set_yscale("log" if chart.y.is_log else "linear")
-    if not chart.y.is_log:
+    if chart.x.is_log:
+        axes.set_xscale("log")
+        _write_plainly(axes.xaxis)
+    if chart.y.is_log:
+        axes.set_yscale("log")
+        _write_plainly(axes.yaxis)
+    else:
         axes.set_ylim(bottom=0)
     axes.grid(visible=True)
     axes.legend()
+
+
+def _write_plainly(ticks: Ticks) -> None:
+    """Have a logarithmic axis say 20 and not 2 x 10^1."""
+    ticks.set_major_formatter("{x:,g}")
+    ticks.set_minor_formatter("{x:,g}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 
 from deploy.benchmark.figures import readable
-from deploy.node.datadir import write_atomically
 
 PUBLISHED: Final = Path(__file__).with_name("RESULTS.json")
 """The results that are published."""
@@ -91,7 +90,9 @@ def write_results(
     """Write the results of scenarios, by name, in an order of names."""
     scenarios = [found[name] for name in order if name in found]
     text = _encoded({"machine": machine, "scenarios": scenarios})
-    write_atomically(file, f"{text}\n".encode())
+    beside = file.with_name(f"{file.name}.new")
+    beside.write_text(f"{text}\n", encoding="utf-8")
+    beside.replace(file)
 
 
 def read_results(file: Path) -> dict[str, Mapping[str, object]]:

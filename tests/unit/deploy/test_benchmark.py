@@ -201,6 +201,11 @@ class FakeAxes:
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
+        ticks = SimpleNamespace(
+            set_major_formatter=lambda form: self.told.append(("major", form)),
+            set_minor_formatter=lambda form: self.told.append(("minor", form)),
+        )
+        self.xaxis = self.yaxis = ticks
 
     def __getattr__(self, name: str) -> object:
         return lambda *args, **kwargs: self.told.append((name, *args, *kwargs.values()))
@@ -222,7 +227,8 @@ def test_a_chart_is_drawn() -> None:
         ("set_xlabel", "n"),
         ("set_ylabel", "us"),
         ("set_xscale", "log"),
-        ("set_yscale", "linear"),
+        ("major", "{x:,g}"),
+        ("minor", "{x:,g}"),
         ("set_ylim", 0),
         ("grid", True),
         ("legend",),
@@ -251,7 +257,7 @@ def test_every_chart_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", SimpleNamespace(Figure=FakeFigure))
     folder = tmp_path / "new" / "plots"
     assert list(draw(folder, {"a": result("a")})) == [folder / "a-speed.svg"]
-    assert (folder / "a-speed.svg").read_text() == "9"
+    assert (folder / "a-speed.svg").read_text() == "10"
 
 
 def test_it_is_said_how_to_install_what_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import click
 
 from bridge.client import SwapPhase
 from deploy.chaos.faults import ALL_KINDS, Kind
-from deploy.chaos.network import SERVICES, TRADERS
+from deploy.chaos.network import SERVICES, TRADERS, Cuts
 from deploy.chaos.running import HISTORY_FILE, Plan, run_chaos
 from deploy.chaos.showing import outcome_json, show_outcome, watching
 from deploy.commands.frame import (
@@ -99,6 +99,12 @@ class _Kinds(click.ParamType[tuple[Kind, ...]]):
     help="Swaps that each of the three traders proposes at a time.",
 )
 @click.option(
+    "--cuts",
+    type=click.Choice([Cuts.PROXY, Cuts.NAMESPACES]),
+    help="How the network is cut: by a process that forwards, or by dropped packets, which takes root and "
+    "leaves out delay and reset. Else by namespaces if those do all of --faults here, and it is said.",
+)
+@click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="An empty or new folder, which is kept. Else a temporary one, of which only the history is kept.",
@@ -114,6 +120,7 @@ def chaos(
     victims: tuple[str, ...],
     gap_ms: int,
     at_once: int,
+    cuts: str | None,
     folder: Path | None,
 ) -> None:
     """Disturb a network of real processes under load, and see whether it keeps its promises.
@@ -134,6 +141,7 @@ def chaos(
         victims=victims,
         gap_ms=gap_ms,
         at_once=at_once,
+        cuts=None if cuts is None else Cuts(cuts),
     )
     _verify(plan)
 
@@ -165,6 +173,7 @@ def replay_of(plan: Plan) -> str:
     words += ["--faults", ",".join(plan.kinds)]
     words += [] if plan.at is None else ["--at", plan.at.name.lower()]
     words += [word for victim in plan.victims for word in ("--victim", victim)]
+    words += [] if plan.cuts is None else ["--cuts", plan.cuts]
     words += ["--gap", f"{plan.gap_ms}ms", "--at-once", str(plan.at_once)]
     return shlex.join(words)
 

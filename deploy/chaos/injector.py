@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from bridge.settlement.client import SettlementClient
+from deploy.chaos.cutting import Links
 from deploy.chaos.disks import Disk
 from deploy.chaos.faults import SEQUENCER, SETTLEMENT, Fault, Kind
 from deploy.chaos.history import History
-from deploy.chaos.links.control import LinksClient
 from deploy.chaos.links.proxy import Direction, Weather
 from deploy.chaos.network import EXTRA, ChaosNetwork
 from deploy.devnet.clients import until
@@ -77,7 +77,7 @@ class Injector:
         made: ChaosNetwork,
         devnet: Devnet,
         clocks: Clocks,
-        links: LinksClient | None,
+        links: Links | None,
         history: History,
     ) -> None:
         self._made = made
@@ -338,7 +338,7 @@ class Injector:
 
 @asynccontextmanager
 async def injecting(
-    made: ChaosNetwork, devnet: Devnet, clocks: Clocks, links: LinksClient | None, history: History
+    made: ChaosNetwork, devnet: Devnet, clocks: Clocks, links: Links | None, history: History
 ) -> AsyncIterator[Injector]:
     """Keep an injector while the `async with` block lasts."""
     injector = Injector(made, devnet, clocks, links, history)

@@ -1,18 +1,21 @@
 """The folder of a chaos run: a devnet, a second coordinator, traders, and the links between all of them.
 
-Owns who reaches whom through what. With links every address in a settings file is that of a link of its own,
-`CLIENT>SERVER`, so that each can be cut alone; without, the server's.
+Owns who reaches whom through what, so that each link, `CLIENT>SERVER`, can be cut alone. With a proxy every
+address in a settings file is that of a link of its own; with namespaces each process has a host of its own;
+else all addresses are the servers', on one host.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from deploy.devnet.network import (
     ASSET_OF,
     FUNDS,
+    HOST,
     NODES_OF,
     PROCESS_NAMES,
     Network,
@@ -53,6 +56,17 @@ LINK_NAMES: Final = tuple(
 """Every link."""
 
 
+class Cuts(StrEnum):
+    """How links between processes are disturbed."""
+
+    NONE = "none"
+    """They are not."""
+    PROXY = "proxy"
+    """A process forwards all connections."""
+    NAMESPACES = "namespaces"
+    """Each process is in a network namespace of its own, and packets are dropped between them."""
+
+
 @dataclass(frozen=True)
 class Load:
     """What the traders do."""
@@ -73,8 +87,8 @@ class ChaosNetwork:
 
     network: Network
     """Its devnet, with the ports of all services; these are theirs, not those of links."""
-    is_linked: bool
-    """Whether there are links."""
+    cuts: Cuts
+    """How links are cut."""
 
     @property
     def draining(self) -> Path:
@@ -99,19 +113,22 @@ class ChaosNetwork:
         return self.network.folder / "journals" / f"{trader}.jsonl"
 
 
-def create_chaos_network(folder: Path, load: Load, *, is_linked: bool) -> ChaosNetwork:
-    """Make the folder. Raises SettingsInvalid as `create_network`."""
+def create_chaos_network(
+    folder: Path, load: Load, cuts: Cuts, hosts: Mapping[str, str] | None = None
+) -> ChaosNetwork:
+    """Make the folder; `hosts` are those of namespaces. Raises SettingsInvalid as `create_network`."""
     network = create_network(folder)
-    link_names = LINK_NAMES if is_linked else ()
+    link_names = LINK_NAMES if cuts is Cuts.PROXY else ()
     ports = free_ports((SECOND_BRIDGE, LINKS, *link_names))
     every = {**network.ports, SECOND_BRIDGE: ports[SECOND_BRIDGE], LINKS: ports[LINKS]}
-    made = ChaosNetwork(replace(network, ports=every), is_linked)
+    made = ChaosNetwork(replace(network, ports=every, hosts=hosts or {}), cuts)
     for part in ("wallets", "journals"):
         (network.folder / part).mkdir(mode=0o700)
     _write_second_bridge(made.network)
     for name in TRADERS:
         made.network.settings_file(name).write_text(_trader_settings(made, name, load), encoding="utf-8")
-    if is_linked:
+    _move_to_hosts(made.network)
+    if cuts is Cuts.PROXY:
         links = {name: ports[name] for name in link_names}
         _write_links(made, links)
         _put_links_between(made, links)
@@ -124,6 +141,18 @@ def _write_second_bridge(network: Network) -> None:
         f"port = {network.ports['bridge']}", f"port = {network.ports[SECOND_BRIDGE]}"
     )
     network.settings_file(SECOND_BRIDGE).write_text(second, encoding="utf-8")
+
+
+def _move_to_hosts(network: Network) -> None:
+    """Have services listen where they are, and be looked for there."""
+    for name in SERVICES if network.hosts else ():
+        file = network.settings_file(name)
+        text = file.read_text(encoding="utf-8").replace(
+            "[server]", f'[server]\nhost = "{network.hosts[name]}"\nplain_beyond_host = true'
+        )
+        for each in SERVICES:
+            text = text.replace(f'"{HOST}:{network.ports[each]}"', f'"{network.address(each)}"')
+        file.write_text(text, encoding="utf-8")
 
 
 def _trader_settings(made: ChaosNetwork, name: str, load: Load) -> str:
@@ -176,7 +205,7 @@ def _put_links_between(made: ChaosNetwork, links: Mapping[str, int]) -> None:
         text = file.read_text(encoding="utf-8")
         for server in servers:
             text = text.replace(
-                f'"{made.network.address(server)}"', f'"127.0.0.1:{links[f"{client}>{server}"]}"'
+                f'"{made.network.address(server)}"', f'"{HOST}:{links[f"{client}>{server}"]}"'
             )
         file.write_text(text, encoding="utf-8")
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bridge.client import BridgeClient, SwapPhase
-from deploy.chaos.faults import NETWORK_KINDS, Fault, Kind, Targets, schedule
+from deploy.chaos.cutting import BY_PROXY_ALONE, Links, choose_cuts
+from deploy.chaos.faults import Fault, Kind, Targets, schedule
 from deploy.chaos.history import Counts, History
 from deploy.chaos.injector import FAKETIME, Broken, Clocks, Injector, injecting
 from deploy.chaos.judge import judging
-from deploy.chaos.links.control import LinksClient, open_links
+from deploy.chaos.links.control import open_links
+from deploy.chaos.links.namespaces import hosts_of, open_namespaces
 from deploy.chaos.network import (
     BRIDGES,
     EXTRA,
@@ -27,6 +29,7 @@ from deploy.chaos.network import (
     SERVICES,
     TRADERS,
     ChaosNetwork,
+    Cuts,
     Load,
     create_chaos_network,
 )
@@ -79,11 +82,8 @@ class Plan:
     """Deals that each trader proposes at a time."""
     transfer_ms: int = 50
     """Pause of each trader between two bundles of payments."""
-
-    @property
-    def is_linked(self) -> bool:
-        """Whether the network is one that can be cut."""
-        return bool(set(self.kinds) & set(NETWORK_KINDS))
+    cuts: Cuts | None = None
+    """How links are cut; None: as can be done here."""
 
 
 @dataclass
@@ -102,6 +102,8 @@ class Outcome:
     """What happened."""
     audit: Mapping[str, Any] = field(default_factory=dict)
     """What the auditor looked at."""
+    cuts: Cuts = Cuts.NONE
+    """How links were cut."""
     unplayed: tuple[str, ...] = ()
     """What could not be done here, and why."""
 
@@ -122,16 +124,22 @@ async def run_chaos(folder: Path, plan: Plan, tell: Tell, *, spawn: Spawn = exec
     `spawn` is how processes are started. What breaks a promise is in the outcome. Raises SettingsInvalid for
     the folder, DevnetFailed if the network cannot be started at all, and defects.
     """
-    made = create_chaos_network(folder, _load_of(plan), is_linked=plan.is_linked)
-    outcome = Outcome()
+    # Whoever has a way of its own to start processes cannot start them in namespaces.
+    asked = plan.cuts if spawn is execute else Cuts.PROXY
+    cuts = choose_cuts(plan.kinds, asked)
+    hosts = hosts_of((*SERVICES, *TRADERS)) if cuts is Cuts.NAMESPACES else {}
+    made = create_chaos_network(folder, _load_of(plan), cuts, hosts)
+    outcome = Outcome(cuts=cuts)
     history = History(made.network.folder / HISTORY_FILE, tell)
     outcome.counts = history.counts
-    clocks = Clocks(spawn)
     try:
         async with AsyncExitStack() as stack:
+            spaces = await stack.enter_async_context(open_namespaces(hosts)) if hosts else None
+            clocks = Clocks(spaces.spawn if spaces else spawn)
             devnet = await stack.enter_async_context(running(made.network, extra=EXTRA, spawn=clocks))
             run = _Run(plan, made, devnet, clocks, history, outcome, stack)
-            links = await run.start_rest()
+            links: Links | None = spaces or await run.start_links()
+            await run.start_rest()
             await _play(run, links)
         history.note("all", "verdict", ok=outcome.ok, broken=outcome.broken, **history.counts.as_json())
     finally:
@@ -139,7 +147,7 @@ async def run_chaos(folder: Path, plan: Plan, tell: Tell, *, spawn: Spawn = exec
     return outcome
 
 
-async def _play(run: "_Run", links: LinksClient | None) -> None:
+async def _play(run: "_Run", links: Links | None) -> None:
     """Do all of it, and note in the outcome what broke a promise."""
     outcome = run.outcome
     try:
@@ -167,7 +175,7 @@ class _Run:
     outcome: Outcome
     stack: AsyncExitStack
 
-    async def play(self, links: LinksClient | None) -> None:
+    async def play(self, links: Links | None) -> None:
         """Disturb, let heal, judge. Raises Broken, and DevnetFailed if a process does not come back."""
         enter = self.stack.enter_async_context
         judge = await enter(judging(self.made, self.devnet, self.history))
@@ -190,16 +198,20 @@ class _Run:
                 f"{self.outcome.starved_ms} ms of them without a processor, not {HEAL_MS_MAX}"
             )
 
-    async def start_rest(self) -> LinksClient | None:
+    async def start_links(self) -> Links | None:
+        """Start the proxy, if links are cut by one. Raises DevnetFailed."""
+        if self.made.cuts is not Cuts.PROXY:
+            return None
+        await self.devnet.start(LINKS)
+        links = await open_links(self.made.control_port)
+        self.stack.callback(links.close)
+        return links
+
+    async def start_rest(self) -> None:
         """Start what a devnet has not. Raises DevnetFailed."""
-        links: LinksClient | None = None
-        if self.plan.is_linked:
-            await self.devnet.start(LINKS)
-            links = await open_links(self.made.control_port)
-            self.stack.callback(links.close)
+        self.history.note("all", f"links are cut by {self.made.cuts}")
         await self.devnet.start(SECOND_BRIDGE)
         await asyncio.gather(*map(self.devnet.start, TRADERS))
-        return links
 
     async def _disturb(self, injector: Injector) -> None:
         """Do faults until the time is over, or enough was swapped."""
@@ -221,14 +233,18 @@ class _Run:
         enough.set()
 
     def _faults(self) -> Iterator[Fault]:
-        kinds = [kind for kind in self.plan.kinds if kind is not Kind.CLOCK or FAKETIME]
-        if len(kinds) < len(self.plan.kinds):
-            self.outcome.unplayed = ("clock: libfaketime is not installed",)
+        missing = {} if FAKETIME else {Kind.CLOCK: "libfaketime is not installed"}
+        if self.made.cuts is Cuts.NAMESPACES:
+            missing.update(dict.fromkeys(BY_PROXY_ALONE, "it takes --cuts proxy"))
+        kinds = [kind for kind in self.plan.kinds if kind not in missing]
+        self.outcome.unplayed = tuple(
+            f"{kind}: {reason}" for kind, reason in missing.items() if kind in self.plan.kinds
+        )
         targets = Targets(
             services=SERVICES,
             traders=TRADERS,
             caches=(*sum(NODES_OF.values(), ()), *BRIDGES),
-            links=LINK_NAMES if self.plan.is_linked else (),
+            links=() if self.made.cuts is Cuts.NONE else LINK_NAMES,
         )
         return schedule(self.plan.seed, targets, kinds=kinds, only=self.plan.victims, gap_ms=self.plan.gap_ms)
 

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.chaos.network import SERVICES, TRADERS
+from deploy.chaos.network import SERVICES, TRADERS, Cuts
 from deploy.chaos.running import HEAL_MS_MAX, Outcome, Plan
 from deploy.commands.frame import print_json_line
 
@@ -107,6 +107,7 @@ def outcome_json(outcome: Outcome, *, folder: Path, history: Path, replay: str) 
         "starved_ms": outcome.starved_ms,
         **outcome.counts.as_json(),
         "audit": dict(outcome.audit),
+        "cuts": outcome.cuts,
         "unplayed": list(outcome.unplayed),
         "history": str(history),
         "folder": str(folder),
@@ -135,6 +136,8 @@ def show_outcome(outcome: Outcome, *, folder: Path, history: Path, replay: str) 
     if outcome.audit:
         checks = sum(outcome.audit["invariants"].values())
         click.echo(f"the auditor made {checks} checks over {outcome.audit['height']} blocks")
+    if outcome.cuts is not Cuts.NONE:
+        click.echo(f"links were cut by {outcome.cuts}")
     for text in outcome.unplayed:
         click.echo(f"not done: {text}")
     click.echo(f"history: {history}")

@@ -19,7 +19,7 @@ import socket
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -104,6 +104,9 @@ ANCHOR_INTERVAL_BLOCKS: Final = 8
 ANCHOR_MS: Final = 250
 """How often headers are anchored: often, for the same reason."""
 
+HOST: Final = "127.0.0.1"
+"""Where all processes are."""
+
 _PORTS: Final = range(15_000, 32_000)
 """Below the ports that systems give to outgoing connections. From among those, a client that looks for a
 process that is away could be given the very port that it looks for, be connected to itself, and keep the
@@ -122,10 +125,12 @@ class Network:
     """The port of each process, by name."""
     traders: Mapping[str, SigningKey]
     """The traders' keys, by name."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Where processes are that are not on this host's own 127.0.0.1."""
 
     def address(self, process: str) -> str:
         """Return `host:port` of a process."""
-        return f"127.0.0.1:{self.ports[process]}"
+        return f"{self.hosts.get(process, HOST)}:{self.ports[process]}"
 
     def settings_file(self, process: str) -> Path:
         """Return the path of a process's settings."""
@@ -273,7 +278,7 @@ def _network_file_of(ports: Mapping[str, int]) -> str:
 
 
 def _addresses(ports: Mapping[str, int]) -> Mapping[str, str]:
-    return {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    return {name: f"{HOST}:{port}" for name, port in ports.items()}
 
 
 def free_ports(names: Sequence[str]) -> dict[str, int]:
@@ -290,7 +295,7 @@ def _bind_first_free(candidates: Iterator[int], held: ExitStack) -> int:
     for port in candidates:
         probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((HOST, port))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise

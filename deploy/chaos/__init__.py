@@ -4,6 +4,7 @@
 |---|---|
 | `trader` | the load: traders as processes that are killed too |
 | `links` | the network between processes, which can be cut |
+| `cutting` | which of the ways to cut it is taken |
 | `network` | the folder: a devnet with a second coordinator, traders, and links |
 | `faults` | what is done to whom, from the seed alone |
 | `injector` | the doing of it, and the noticing of what ends by itself |

@@ -100,7 +100,7 @@ class _Kinds(click.ParamType[tuple[Kind, ...]]):
 )
 @click.option(
     "--cuts",
-    type=click.Choice([Cuts.PROXY, Cuts.NAMESPACES]),
+    type=click.Choice([Cuts.PROXY.value, Cuts.NAMESPACES.value]),
     help="How the network is cut: by a process that forwards, or by dropped packets, which takes root and "
     "leaves out delay and reset. Else by namespaces if those do all of --faults here, and it is said.",
 )

@@ -5,6 +5,7 @@ Owns the form of the lines. `recording` puts what they say into RELIABILITY.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +27,27 @@ def note(journal: Path | None, **fields: object) -> None:
             lines.write(json.dumps(fields) + "\n")
 
 
-def read(journals: Iterable[Path]) -> tuple[Sequence[Mapping[str, Any]], Sequence[str]]:
-    """Return the trials of journals, and what the auditor found of each network."""
+ALARM: Final = "alarm"
+"""The field of a line that a person put in the place of a trial which a mistake of the harness ended."""
+
+
+@dataclass(frozen=True)
+class Journals:
+    """What journals say."""
+
+    trials: Sequence[Mapping[str, Any]]
+    """Every trial."""
+    audits: Sequence[str]
+    """What the auditor found of each network."""
+    alarms: Sequence[str]
+    """Trials that do not count, and why."""
+
+
+def read(journals: Iterable[Path]) -> Journals:
+    """Return what journals say together."""
     lines = [json.loads(line) for journal in journals for line in journal.read_text("utf-8").splitlines()]
-    trials = [line for line in lines if AUDIT not in line]
-    return trials, [line[AUDIT] for line in lines if AUDIT in line]
+    return Journals(
+        trials=[line for line in lines if AUDIT not in line and ALARM not in line],
+        audits=[line[AUDIT] for line in lines if AUDIT in line],
+        alarms=[line[ALARM] for line in lines if ALARM in line],
+    )

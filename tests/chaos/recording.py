@@ -18,7 +18,7 @@ import click
 
 from deploy.chaos.running import HEAL_MS_MAX
 from tests.chaos.arenas import Judgement
-from tests.chaos.journals import read
+from tests.chaos.journals import Journals, read
 from tests.chaos.matrix import HEAL_MS_MAX as MATRIX_HEAL_MS_MAX
 from tests.chaos.matrix import SIZES, VICTIMS, cases
 from tests.reliability import Control, load, record
@@ -40,9 +40,9 @@ RANDOM: Final = (
 HEALED: Final = f"After the last fault every open swap is at its end within {HEAL_MS_MAX // 1_000} s"
 
 
-def record_points(trials: Sequence[Trial], audits: Sequence[str]) -> None:
+def record_points(said: Journals) -> None:
     """Write the claim about crash points."""
-    came = [trial for trial in trials if trial["ending"] != "missed"]
+    came = [trial for trial in said.trials if trial["ending"] != "missed"]
     modes = Counter(trial["fault"].rpartition("/")[2] for trial in came)
     _record(
         POINTS,
@@ -54,12 +54,13 @@ def record_points(trials: Sequence[Trial], audits: Sequence[str]) -> None:
         not_covered="a power cut, since a killed process leaves its writes to the kernel; two faults in one "
         "swap; points that no swap between two traders passes: a lone lock, a changed registry, an ordered "
         f"checkpoint. Each run has checks of its own; the auditor judges a network after a batch as well: "
-        f"{_judged(audits)}.",
+        f"{_judged(said)}.",
     )
 
 
-def record_matrix(trials: Sequence[Trial], audits: Sequence[str]) -> None:
+def record_matrix(said: Journals) -> None:
     """Write the claim about victims at moments."""
+    trials = said.trials
     distinct = Counter(len(_victims(case)) for case in {trial["case"] for trial in trials})
     heals = [trial["heal_ms"] for trial in trials if "heal_ms" in trial]
     late = sum(heal_ms > MATRIX_HEAL_MS_MAX for heal_ms in heals)
@@ -75,7 +76,7 @@ def record_matrix(trials: Sequence[Trial], audits: Sequence[str]) -> None:
         command="python -m tests.chaos.matrix --seed SEED --shard I/N",
         not_covered=f"sets of more than three of the {len(VICTIMS)}; a replica or a third rollup that dies; "
         "death inside a system call or at a point between two moments, which the failpoint campaign aims at. "
-        f"After a batch the auditor judges the network: {_judged(audits)}.",
+        f"After a batch the auditor judges the network: {_judged(said)}.",
     )
 
 
@@ -83,8 +84,9 @@ def _victims(case: str) -> Sequence[str]:
     return case.partition("/")[2].split("+")
 
 
-def record_random(trials: Sequence[Trial], _: Sequence[str]) -> None:
+def record_random(said: Journals) -> None:
     """Write the claims about random faults: the trials are swaps; and about healing: the trials are heals."""
+    trials = said.trials
     swaps, ended, faults = sum(each["swaps_proposed"] for each in trials), Counter[str](), Counter[str]()
     for each in trials:
         ended.update(each["swaps_ended"])
@@ -101,7 +103,7 @@ def record_random(trials: Sequence[Trial], _: Sequence[str]) -> None:
         "wall clock, which `lockstep chaos` sets by libfaketime and forked processes cannot have; the "
         "settlement log's data deleted or older. Trials are proposed swaps, failures slices: a network, a "
         f"seed, a verdict. {len(trials)} slices of {seconds} s in all: {kills} kills; faults: "
-        f"{_told(faults)}; seen to their end by who proposed them: {_told(ended)}.",
+        f"{_told(faults)}; seen to their end by who proposed them: {_told(ended)}.{_alarms(said)}",
     )
     heals = [each["healed_ms"] for each in trials if each["healed_ms"] is not None]
     starved = [each["starved_ms"] for each in trials if each["healed_ms"] is not None]
@@ -148,14 +150,21 @@ def _told(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
-def _judged(audits: Sequence[str]) -> str:
-    found = Counter(audits)
-    text = f"{found[Judgement.WHOLE]} of {len(audits)} networks it judged whole"
+def _judged(said: Journals) -> str:
+    found = Counter(said.audits)
+    text = f"{found[Judgement.WHOLE]} of {len(said.audits)} networks it judged whole"
     if found[Judgement.UNFINISHED]:
         text += f", {found[Judgement.UNFINISHED]} it did not come to the end of in time"
     if found[Judgement.VIOLATED]:
         text += f", in {found[Judgement.VIOLATED]} it FOUND SOMETHING"
     return text
+
+
+def _alarms(said: Journals) -> str:
+    if not said.alarms:
+        return ""
+    why = "; ".join(said.alarms)
+    return f" Not counted: {len(said.alarms)} slices that mistakes of the harness ended, now mended: {why}."
 
 
 def _distribution(times_ms: Sequence[int]) -> str:
@@ -176,7 +185,7 @@ def _record(claim: str, **fields: Any) -> None:  # noqa: ANN401  # as in `record
     record(claim, **fields, date=datetime.now(UTC).date().isoformat(), controls=controls)
 
 
-_VERBS: Final[Mapping[str, tuple[str, Callable[[Sequence[Trial], Sequence[str]], None]]]] = {
+_VERBS: Final[Mapping[str, tuple[str, Callable[[Journals], None]]]] = {
     "points": (POINTS, record_points),
     "matrix": (MATRIX, record_matrix),
     "random": (RANDOM, record_random),
@@ -195,14 +204,14 @@ def is_failed(trial: Trial) -> bool:
 def main(verb: str, journals: tuple[Path, ...], planted: str | None) -> None:
     """Record what the journals of campaigns say; the controls that were recorded before stay."""
     claim, write = _VERBS[verb]
-    trials, audits = read(journals)
+    said = read(journals)
     if planted is None:
-        write(trials, audits)
+        write(said)
         return
     known = load().claims.get(claim)
     if known is None:
         raise click.UsageError("record the claim first")
-    came = [trial for trial in trials if trial.get("ending") != "missed"]
+    came = [trial for trial in said.trials if trial.get("ending") != "missed"]
     control = Control(planted, len(came), sum(map(is_failed, came)))
     kept = [each for each in known.controls if each.planted != planted]
     fields = {name: getattr(known, name) for name in known.__struct_fields__ if name != "controls"}

@@ -75,10 +75,12 @@ def test_trials_of_random_chaos_are_swaps_and_those_of_healing_are_heals(folder:
     note(folder / "one", **{**SLICE, "seed": 7})
     note(folder / "one", **{**SLICE, "seed": 9, "healed_ms": 11_000, "starved_ms": 4_000})
     note(folder / "one", **{**SLICE, "seed": 8, "ok": False, "healed_ms": None, "is_healed_in_time": False})
+    note(folder / "one", alarm="6: the harness slept")
     claims = recorded("random", folder / "one")
     assert (claims[RANDOM].trials, claims[RANDOM].failures) == (600, 1)
     assert claims[RANDOM].seeds == "7 to 9"
     assert "3 slices of 180 s in all: 60 kills; faults: 3 cut, 27 kill" in claims[RANDOM].not_covered
+    assert "Not counted: 1 slices" in claims[RANDOM].not_covered
     assert (claims[HEALED].trials, claims[HEALED].failures) == (3, 1)
     assert "with it, 1 took longer than 10 s" in claims[HEALED].not_covered
 
@@ -97,4 +99,6 @@ def test_trials_and_judgements_are_told_apart(folder: Path) -> None:
     note(None, audit="whole")
     note(folder / "one", audit="whole")
     note(folder / "one", case="x")
-    assert read([folder / "one"]) == ([{"case": "x"}], ["whole"])
+    note(folder / "one", alarm="7: the harness slept")
+    said = read([folder / "one"])
+    assert (said.trials, said.audits, said.alarms) == ([{"case": "x"}], ["whole"], ["7: the harness slept"])

@@ -54,7 +54,7 @@ def record_points(said: Journals) -> None:
         not_covered="a power cut, since a killed process leaves its writes to the kernel; two faults in one "
         "swap; points that no swap between two traders passes: a lone lock, a changed registry, an ordered "
         f"checkpoint. Each run has checks of its own; the auditor judges a network after a batch as well: "
-        f"{_judged(said)}.",
+        f"{_judged(said)}.{_alarms(said)}",
     )
 
 
@@ -76,7 +76,7 @@ def record_matrix(said: Journals) -> None:
         command="python -m tests.chaos.matrix --seed SEED --shard I/N",
         not_covered=f"sets of more than three of the {len(VICTIMS)}; a replica or a third rollup that dies; "
         "death inside a system call or at a point between two moments, which the failpoint campaign aims at. "
-        f"After a batch the auditor judges the network: {_judged(said)}.",
+        f"After a batch the auditor judges the network: {_judged(said)}.{_alarms(said)}",
     )
 
 
@@ -164,7 +164,7 @@ def _alarms(said: Journals) -> str:
     if not said.alarms:
         return ""
     why = "; ".join(said.alarms)
-    return f" Not counted: {len(said.alarms)} slices that mistakes of the harness ended, now mended: {why}."
+    return f" Not counted: {len(said.alarms)} trials that mistakes of the harness ended, now mended: {why}."
 
 
 def _distribution(times_ms: Sequence[int]) -> str:

@@ -80,7 +80,7 @@ def test_trials_of_random_chaos_are_swaps_and_those_of_healing_are_heals(folder:
     assert (claims[RANDOM].trials, claims[RANDOM].failures) == (600, 1)
     assert claims[RANDOM].seeds == "7 to 9"
     assert "3 slices of 180 s in all: 60 kills; faults: 3 cut, 27 kill" in claims[RANDOM].not_covered
-    assert "Not counted: 1 slices" in claims[RANDOM].not_covered
+    assert "Not counted: 1 trials" in claims[RANDOM].not_covered
     assert (claims[HEALED].trials, claims[HEALED].failures) == (3, 1)
     assert "with it, 1 took longer than 10 s" in claims[HEALED].not_covered
 

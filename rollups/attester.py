@@ -82,7 +82,9 @@ class Attester:
         bundle = Bundle((Transaction(SWAP_NAMESPACE, entry),), time_ms + limits.VALIDITY_WINDOW_MS_DEFAULT)
         try:
             FAILPOINTS.reach(BEFORE_SEND)
+            started_ns = self._node.stages.now_ns()
             ordered = await self._order.submit(bundle)
+            self._node.stages.add("attest", started_ns)
             FAILPOINTS.reach(SENT)
             self._answered()
             await self._node.wait_for(ordered.placement.height)

@@ -9,7 +9,8 @@ from typing import Final
 from lockstep.commitment import EscrowRecord
 from lockstep.register import RegisterEvent, rows
 from lockstep.settlement_entries import ProvenHeader
-from rollups.runtime import Executed, LegName, RollupBlock, RollupState, apply_block
+from rollups.runtime import Executed, LegName, RollupBlock, RollupState, run_block, with_roots
+from rollups.stages import Stages
 from rollups.state import Overlay, View
 from rollups.storage import Delta, StoredBlock
 
@@ -23,8 +24,8 @@ RECEIPTS_MAX: Final = 8_192
 class Batch:
     """Executes blocks on top of a durable state, and gathers what they change."""
 
-    def __init__(self, start: RollupState, view: View) -> None:
-        """Start without blocks after `start`, whose values are in `view`."""
+    def __init__(self, start: RollupState, view: View, stages: Stages | None = None) -> None:
+        """Start without blocks after `start`, whose values are in `view`; `stages` count time."""
         self.state = start
         """The rollup after the last block."""
         self.events: list[RegisterEvent] = []
@@ -32,6 +33,7 @@ class Batch:
         self.verdicts: dict[LegName, EscrowRecord] = {}
         """The legs that got their verdict, with their records."""
         self._view = Overlay(view)
+        self._stages = stages or Stages()
         self._first_receipt = start.receipts.size
         self._receipts: list[bytes] = []
         self._blocks: list[StoredBlock] = []
@@ -44,7 +46,12 @@ class Batch:
 
     def execute(self, block: RollupBlock) -> Executed:
         """Return what the next block does; changes nothing, so that it may run in another thread."""
-        return apply_block(self.state, self._view, block)
+        started_ns = self._stages.now_ns()
+        ran = run_block(self.state, self._view, block)
+        started_ns = self._stages.add("execute", started_ns)
+        executed = with_roots(self.state, ran)
+        self._stages.add("root", started_ns)
+        return executed
 
     def add(self, executed: Executed, header: ProvenHeader) -> None:
         """Take over what the next block did."""

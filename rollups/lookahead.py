@@ -15,6 +15,7 @@ from lockstep.errors import LockstepError
 from lockstep.order import Entry
 from lockstep.types import REGISTRY_NAMESPACE, Namespace, RollupId
 from rollups.runtime import OwnEntry, RollupBlock, look_at, rollup_block
+from rollups.stages import Stages
 from sequencer.client import FollowedBlock
 
 BLOCKS_AHEAD_MAX: Final = 32
@@ -45,10 +46,13 @@ class _Coming:
 class LookAhead:
     """Looks at blocks as they come; run `fill` beside whoever takes them with `next`."""
 
-    def __init__(self, blocks: AsyncIterator[FollowedBlock], rollup: RollupId) -> None:
-        """Take blocks from `blocks`, for the node of `rollup`."""
+    def __init__(
+        self, blocks: AsyncIterator[FollowedBlock], rollup: RollupId, stages: Stages | None = None
+    ) -> None:
+        """Take blocks from `blocks`, for the node of `rollup`; count in `stages` how long that takes."""
         self._blocks = blocks
         self._namespace = Namespace(rollup)
+        self._stages = stages or Stages()
         self._coming: deque[_Coming] = deque()
         self._entries_ahead = 0
         self._executing = False
@@ -71,9 +75,10 @@ class LookAhead:
                     self._ended = error
                     self._came.set()
                     return
+                self._stages.add_span("follow", followed.verified_ns)
                 entries = followed.block.entries[self._namespace]
                 is_small = len(entries) <= ENTRIES_INLINE_MAX
-                looked = look_at(entries) if is_small else group.create_task(_look_at_in_threads(entries))
+                looked = self._look_at(entries) if is_small else group.create_task(self._in_threads(entries))
                 self._coming.append(_Coming(followed, entries, looked))
                 self._entries_ahead += len(entries)
                 self._came.set()
@@ -109,11 +114,20 @@ class LookAhead:
             self._went.clear()
             await self._went.wait()
 
+    def _look_at(self, entries: Sequence[Entry]) -> tuple[OwnEntry, ...]:
+        """Decode and verify a small block's transactions."""
+        started_ns = self._stages.now_ns()
+        looked = look_at(entries)
+        self._stages.add("verify", started_ns)
+        return looked
 
-async def _look_at_in_threads(entries: Sequence[Entry]) -> tuple[OwnEntry, ...]:
-    """Decode and verify a block's transactions in parts, in several threads."""
-    parts = [
-        entries[start : start + ENTRIES_PER_THREAD] for start in range(0, len(entries), ENTRIES_PER_THREAD)
-    ]
-    looked = await asyncio.gather(*(asyncio.to_thread(look_at, part) for part in parts))
-    return tuple(own for part in looked for own in part)
+    async def _in_threads(self, entries: Sequence[Entry]) -> tuple[OwnEntry, ...]:
+        """Decode and verify a block's transactions in parts, in several threads."""
+        started_ns = self._stages.now_ns()
+        parts = [
+            entries[start : start + ENTRIES_PER_THREAD]
+            for start in range(0, len(entries), ENTRIES_PER_THREAD)
+        ]
+        looked = await asyncio.gather(*(asyncio.to_thread(look_at, part) for part in parts))
+        self._stages.add("verify", started_ns)
+        return tuple(own for part in looked for own in part)

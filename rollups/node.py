@@ -34,6 +34,7 @@ from rollups.lookahead import ENTRIES_INLINE_MAX, LookAhead
 from rollups.outbox import EMPTY, Outbox, outstanding
 from rollups.receipt_waits import ReceiptWaits
 from rollups.runtime import RollupBlock, RollupState, escrows_in
+from rollups.stages import Stages
 from rollups.state import MemoryState
 from rollups.storage import Delta, Loaded, Storage, StoredBlock
 from sequencer.client import FollowedBlock, KeyAt
@@ -94,6 +95,8 @@ class RollupNode:
         """Verdicts that `attester` has still to attest, as of the published height."""
         self.head_height: int | None = None
         """The newest block that the sequencer told of; None while nothing was heard since the start."""
+        self.stages = Stages()
+        """How long the stages of blocks took since the start; the attester counts its own there."""
         self.receipt_waits = ReceiptWaits()
         """Who waits for a receipt."""
         self.stopped_reason = ""
@@ -208,7 +211,7 @@ class RollupNode:
             aclosing(cast("AsyncGenerator[FollowedBlock, None]", following)) as blocks,
             asyncio.TaskGroup() as group,
         ):
-            ahead = LookAhead(blocks, self.rollup)
+            ahead = LookAhead(blocks, self.rollup, self.stages)
             group.create_task(ahead.fill())
             while True:
                 try:
@@ -234,11 +237,13 @@ class RollupNode:
 
     async def _commit(self) -> None:
         """Make the batch durable, then tell."""
+        started_ns = self.stages.now_ns()
         batch, delta = self._batch, self._batch.delta()
         await self.storage.save(delta, self.memory)
         self._publish(batch, delta)
         self._batch = self._new_batch()
         self._tell()
+        self.stages.add("commit", started_ns)
 
     def _publish(self, batch: Batch, delta: Delta) -> None:
         self.memory.apply(delta.changes)
@@ -253,7 +258,7 @@ class RollupNode:
                 structlog.get_logger().warning("attester_contradicted_itself", first=event.first)
 
     def _new_batch(self) -> Batch:
-        return Batch(self.published.state, self.memory)
+        return Batch(self.published.state, self.memory, self.stages)
 
     def _tell(self) -> None:
         self._changed.set()

@@ -123,6 +123,20 @@ class RollupState:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """What a block does to a rollup, without the trees over it."""
+
+    register: Register
+    """The swap register after it."""
+    changes: Changes
+    """How the state's values and seen ids differ from before."""
+    receipts: tuple[bytes, ...]
+    """The block's receipts, encoded, in the order in which they were written."""
+    events: tuple[RegisterEvent, ...]
+    """What happened in the register."""
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """What a block did to a rollup."""
 
@@ -172,6 +186,11 @@ def apply_block(before: RollupState, view: View, block: RollupBlock) -> Executed
     The block must follow the one executed last. Raises what the register raises: `UnknownRules` before a
     block under rules that this version does not know.
     """
+    return with_roots(before, run_block(before, view, block))
+
+
+def run_block(before: RollupState, view: View, block: RollupBlock) -> Ran:
+    """Do the first half of `apply_block`: all but the trees."""
     state = Overlay(view)
     time_ms, height = block.given.time_ms, block.given.height
     # Log time advances by seconds at most: these are all the seconds that ended since the block before.
@@ -193,15 +212,19 @@ def apply_block(before: RollupState, view: View, block: RollupBlock) -> Executed
     if definition is not None:
         receipts += _execute(state, modules, unseeded, height, time_ms, block.entries)
 
-    changes = state.changes
-    encoded = tuple(map(encode_receipt, receipts))
+    return Ran(register, state.changes, tuple(map(encode_receipt, receipts)), events)
+
+
+def with_roots(before: RollupState, ran: Ran) -> Executed:
+    """Do the second half of `apply_block`: the trees over state and receipts."""
     after = RollupState(
         rollup=before.rollup,
-        register=register,
-        content=updated(before.content, changes.values),
-        receipts=before.receipts.extend(map(receipt_leaf_hash, encoded)),
+        register=ran.register,
+        content=updated(before.content, ran.changes.values),
+        receipts=before.receipts.extend(map(receipt_leaf_hash, ran.receipts)),
     )
-    return Executed(after, changes, encoded, escrows_in(_present(changes.values)), events)
+    verdicts = escrows_in(_present(ran.changes.values))
+    return Executed(after, ran.changes, ran.receipts, verdicts, ran.events)
 
 
 def modules_of(definition: RollupDefinition) -> tuple[Module, ...]:

@@ -88,6 +88,10 @@ class RollupService(rollup_pb2_grpc.RollupServicer):
             posted_height=0 if self._poster is None else self._poster.posted_height,
             first_available_height=1,
             not_ready_reason=node.not_ready_reason,
+            stages=[
+                common_pb2.StageTime(stage=stage, total_ns=total_ns)
+                for stage, total_ns in node.stages.total_ns.items()
+            ],
         )
 
     async def GetAccount(

@@ -19,7 +19,7 @@ from lockstep.errors import HistoryPruned, Malformed, NeverOrdered, NotFound
 from lockstep.genesis import Genesis
 from lockstep.order import Placement, is_namespace
 from lockstep.types import BundleId, Height, Namespace
-from lockstep.v1 import sequencer_pb2, sequencer_pb2_grpc
+from lockstep.v1 import common_pb2, sequencer_pb2, sequencer_pb2_grpc
 from sequencer.client.messages import (
     header_message,
     placement_message,
@@ -167,7 +167,7 @@ class SequencerService(sequencer_pb2_grpc.SequencerServicer):
             live_bundle_ids=self._writer.live_ids,
             anchored_height=self._anchored_height(),
             stages=[
-                sequencer_pb2.StageTime(stage=stage, total_ns=total_ns)
+                common_pb2.StageTime(stage=stage, total_ns=total_ns)
                 for stage, total_ns in self._writer.stages.total_ns.items()
             ],
         )

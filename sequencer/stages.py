@@ -1,7 +1,6 @@
-"""How long ordering takes, stage by stage: what to look at before making anything faster.
+"""The stages of a bundle at the sequencer.
 
-Owns the sums since the start of the process, in ns. They cost a few looks at a clock for each message and
-block, and count real time: what another thread or process does meanwhile is in them.
+Owns their names; `deploy.node.stages` says what is summed.
 
     receive     messages become records
     verify      admission, hashes, quotas, into the queue
@@ -16,22 +15,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from deploy.node import stages
+
 STAGES: Final = ("receive", "verify", "queue", "build", "commit", "sign", "send")
 """All stages, in the order in which a bundle passes them."""
 
 
-class Stages:
-    """Sums of time by stage."""
+class Stages(stages.Stages):
+    """Sums of time by stage of ordering."""
 
     def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
         """`clock_ns` is a monotonic clock."""
-        self.now_ns = clock_ns
-        """The clock."""
-        self.total_ns = dict.fromkeys(STAGES, 0)
-        """Time in each stage so far."""
-
-    def add(self, stage: str, started_ns: int) -> int:
-        """Count the time since `started_ns` for a stage; return what the clock shows. KeyError if unknown."""
-        now_ns = self.now_ns()
-        self.total_ns[stage] += now_ns - started_ns
-        return now_ns
+        super().__init__(STAGES, clock_ns)

@@ -83,6 +83,8 @@ class RollupStatus:
     """The first height whose commitment can be had."""
     not_ready_reason: str
     """Why the node does not answer for its state; empty if it does."""
+    stage_ns: Mapping[str, int]
+    """How long each stage of a block took since it started, in ns of real time, in the stages' order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ def verified_status(
         posted_height=message.posted_height,
         first_available_height=message.first_available_height,
         not_ready_reason=message.not_ready_reason,
+        stage_ns={each.stage: each.total_ns for each in message.stages},
     )
 
 

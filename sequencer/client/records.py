@@ -35,6 +35,8 @@ class FollowedBlock:
     """The header with its proof."""
     head_height: Height
     """Height of the newest block when this one was sent: how far behind the follower is."""
+    verified_ns: int = 0
+    """Real time that reading and verifying it took, in ns."""
 
 
 @dataclass(frozen=True, slots=True)

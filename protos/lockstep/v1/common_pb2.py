@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lockstep/v1/common.proto\x12\x0blockstep.v1\"\xc8\x01\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x1b\n\x0eretry_after_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12.\n\x06\x66ields\x18\x05 \x03(\x0b\x32\x1e.lockstep.v1.Error.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_retry_after_ms\"1\n\x0bTransaction\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"P\n\x06\x42undle\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.lockstep.v1.Transaction\x12\x16\n\x0evalid_until_ms\x18\x02 \x01(\x04\"R\n\tPlacement\x12\x11\n\tbundle_id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x03 \x01(\r\x12\r\n\x05\x63ount\x18\x04 \x01(\r\"_\n\x0cSignedHeader\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x30\n\nproof_kind\x18\x02 \x01(\x0e\x32\x1c.lockstep.v1.HeaderProofKind\x12\r\n\x05proof\x18\x03 \x01(\x0c\"=\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\"a\n\x10ProvenCommitment\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\x12)\n\x06header\x18\x02 \x01(\x0b\x32\x19.lockstep.v1.SignedHeader\x12\x0e\n\x06posted\x18\x03 \x01(\x0c*\x93\x01\n\x0b\x43ommitLevel\x12\x1c\n\x18\x43OMMIT_LEVEL_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMIT_LEVEL_ORDERED\x10\x01\x12\x19\n\x15\x43OMMIT_LEVEL_EXECUTED\x10\x02\x12\x19\n\x15\x43OMMIT_LEVEL_ANCHORED\x10\x03\x12\x16\n\x12\x43OMMIT_LEVEL_FINAL\x10\x04*\x89\x01\n\x0fHeaderProofKind\x12!\n\x1dHEADER_PROOF_KIND_UNSPECIFIED\x10\x00\x12)\n%HEADER_PROOF_KIND_SEQUENCER_SIGNATURE\x10\x01\x12(\n$HEADER_PROOF_KIND_COMMIT_CERTIFICATE\x10\x02\x42\x18Z\x16lockstep/v1;lockstepv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lockstep/v1/common.proto\x12\x0blockstep.v1\"\xc8\x01\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x1b\n\x0eretry_after_ms\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12.\n\x06\x66ields\x18\x05 \x03(\x0b\x32\x1e.lockstep.v1.Error.FieldsEntry\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_retry_after_ms\"1\n\x0bTransaction\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"P\n\x06\x42undle\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.lockstep.v1.Transaction\x12\x16\n\x0evalid_until_ms\x18\x02 \x01(\x04\"R\n\tPlacement\x12\x11\n\tbundle_id\x18\x01 \x01(\x0c\x12\x0e\n\x06height\x18\x02 \x01(\x04\x12\x13\n\x0b\x66irst_index\x18\x03 \x01(\r\x12\r\n\x05\x63ount\x18\x04 \x01(\r\"_\n\x0cSignedHeader\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x30\n\nproof_kind\x18\x02 \x01(\x0e\x32\x1c.lockstep.v1.HeaderProofKind\x12\r\n\x05proof\x18\x03 \x01(\x0c\"=\n\x0eInclusionProof\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\",\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x10\n\x08total_ns\x18\x02 \x01(\x04\"a\n\x10ProvenCommitment\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\x12)\n\x06header\x18\x02 \x01(\x0b\x32\x19.lockstep.v1.SignedHeader\x12\x0e\n\x06posted\x18\x03 \x01(\x0c*\x93\x01\n\x0b\x43ommitLevel\x12\x1c\n\x18\x43OMMIT_LEVEL_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43OMMIT_LEVEL_ORDERED\x10\x01\x12\x19\n\x15\x43OMMIT_LEVEL_EXECUTED\x10\x02\x12\x19\n\x15\x43OMMIT_LEVEL_ANCHORED\x10\x03\x12\x16\n\x12\x43OMMIT_LEVEL_FINAL\x10\x04*\x89\x01\n\x0fHeaderProofKind\x12!\n\x1dHEADER_PROOF_KIND_UNSPECIFIED\x10\x00\x12)\n%HEADER_PROOF_KIND_SEQUENCER_SIGNATURE\x10\x01\x12(\n$HEADER_PROOF_KIND_COMMIT_CERTIFICATE\x10\x02\x42\x18Z\x16lockstep/v1;lockstepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z\026lockstep/v1;lockstepv1'
   _globals['_ERROR_FIELDSENTRY']._loaded_options = None
   _globals['_ERROR_FIELDSENTRY']._serialized_options = b'8\001'
-  _globals['_COMMITLEVEL']._serialized_start=721
-  _globals['_COMMITLEVEL']._serialized_end=868
-  _globals['_HEADERPROOFKIND']._serialized_start=871
-  _globals['_HEADERPROOFKIND']._serialized_end=1008
+  _globals['_COMMITLEVEL']._serialized_start=767
+  _globals['_COMMITLEVEL']._serialized_end=914
+  _globals['_HEADERPROOFKIND']._serialized_start=917
+  _globals['_HEADERPROOFKIND']._serialized_end=1054
   _globals['_ERROR']._serialized_start=42
   _globals['_ERROR']._serialized_end=242
   _globals['_ERROR_FIELDSENTRY']._serialized_start=178
@@ -52,6 +52,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDHEADER']._serialized_end=556
   _globals['_INCLUSIONPROOF']._serialized_start=558
   _globals['_INCLUSIONPROOF']._serialized_end=619
-  _globals['_PROVENCOMMITMENT']._serialized_start=621
-  _globals['_PROVENCOMMITMENT']._serialized_end=718
+  _globals['_STAGETIME']._serialized_start=621
+  _globals['_STAGETIME']._serialized_end=665
+  _globals['_PROVENCOMMITMENT']._serialized_start=667
+  _globals['_PROVENCOMMITMENT']._serialized_end=764
 # @@protoc_insertion_point(module_scope)

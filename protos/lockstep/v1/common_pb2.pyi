@@ -302,6 +302,32 @@ class InclusionProof(_message.Message):
 Global___InclusionProof: _TypeAlias = InclusionProof  # noqa: Y015
 
 @_typing.final
+class StageTime(_message.Message):
+    """The time that one stage of a service's work took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    TOTAL_NS_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """The stage's name."""
+    total_ns: _builtins.int
+    """Real time, in nanoseconds. Not deterministic."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        total_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "total_ns", b"total_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageTime: _TypeAlias = StageTime  # noqa: Y015
+
+@_typing.final
 class ProvenCommitment(_message.Message):
     """A rollup's commitment after a block, and the block's header."""
 

@@ -55,6 +55,7 @@ class RollupGetStatusResponse(_message.Message):
     POSTED_HEIGHT_FIELD_NUMBER: _builtins.int
     FIRST_AVAILABLE_HEIGHT_FIELD_NUMBER: _builtins.int
     NOT_READY_REASON_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
     chain_id: _builtins.bytes
     """The chain."""
     rollup: _builtins.str
@@ -85,6 +86,12 @@ class RollupGetStatusResponse(_message.Message):
     def commitment(self) -> _common_pb2.ProvenCommitment:
         """The commitment after `height`; absent before the first block."""
 
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTime]:
+        """How long each stage of a block took in all since the start, in the order of the stages: `follow`, `verify`,
+        `execute`, `root`, `commit`, `attest`. Not deterministic.
+        """
+
     def __init__(
         self,
         *,
@@ -101,10 +108,11 @@ class RollupGetStatusResponse(_message.Message):
         posted_height: _builtins.int = ...,
         first_available_height: _builtins.int = ...,
         not_ready_reason: _builtins.str = ...,
+        stages: _abc.Iterable[_common_pb2.StageTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attester", b"attester", "chain_id", b"chain_id", "commitment", b"commitment", "first_available_height", b"first_available_height", "head_height", b"head_height", "height", b"height", "modules", b"modules", "not_ready_reason", b"not_ready_reason", "outbox_items", b"outbox_items", "posted_height", b"posted_height", "rollup", b"rollup", "software_version", b"software_version", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attester", b"attester", "chain_id", b"chain_id", "commitment", b"commitment", "first_available_height", b"first_available_height", "head_height", b"head_height", "height", b"height", "modules", b"modules", "not_ready_reason", b"not_ready_reason", "outbox_items", b"outbox_items", "posted_height", b"posted_height", "rollup", b"rollup", "software_version", b"software_version", "stages", b"stages", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -526,8 +526,10 @@ class SequencerGetStatusResponse(_message.Message):
         """What it accepts."""
 
     @_builtins.property
-    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageTime]:
-        """How long each stage of ordering took in all since the start, in the order of the stages. Not deterministic."""
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.StageTime]:
+        """How long each stage of ordering took in all since the start, in the order of the stages: `receive`, `verify`,
+        `queue` (of the bundle that waited longest for each block), `build`, `commit`, `sign`, `send`. Not deterministic.
+        """
 
     def __init__(
         self,
@@ -544,7 +546,7 @@ class SequencerGetStatusResponse(_message.Message):
         limits: Global___Limits | None = ...,
         live_bundle_ids: _builtins.int = ...,
         anchored_height: _builtins.int = ...,
-        stages: _abc.Iterable[Global___StageTime] | None = ...,
+        stages: _abc.Iterable[_common_pb2.StageTime] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -553,32 +555,6 @@ class SequencerGetStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SequencerGetStatusResponse: _TypeAlias = SequencerGetStatusResponse  # noqa: Y015
-
-@_typing.final
-class StageTime(_message.Message):
-    """The time that one stage of ordering took."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STAGE_FIELD_NUMBER: _builtins.int
-    TOTAL_NS_FIELD_NUMBER: _builtins.int
-    stage: _builtins.str
-    """`receive`, `verify`, `queue` (of the bundle that waited longest for each block), `build`, `commit`, `sign`, `send`."""
-    total_ns: _builtins.int
-    """Real time, in nanoseconds. Not deterministic."""
-    def __init__(
-        self,
-        *,
-        stage: _builtins.str = ...,
-        total_ns: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stage", b"stage", "total_ns", b"total_ns"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StageTime: _TypeAlias = StageTime  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):

@@ -114,7 +114,7 @@ class FakeNode:
         return RollupStatus(
             chain_id=ChainId(bytes(32)), rollup=self.rollup, modules=(), height=0, time_ms=0, head_height=0,
             commitment=None, attester=None, outbox_items=0, posted_height=0,
-            first_available_height=self.first_height, not_ready_reason="",
+            first_available_height=self.first_height, not_ready_reason="", stage_ns={},
         )  # fmt: skip
 
 

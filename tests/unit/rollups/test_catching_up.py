@@ -14,7 +14,7 @@ from lockstep.order import Entry
 from lockstep.transactions import Transfer
 from lockstep.types import Namespace
 from rollups import batch, lookahead
-from rollups.runtime import OwnEntry, apply_block, look_at
+from rollups.runtime import OwnEntry, look_at, run_block
 from rollups.state import MemoryState
 from rollups.storage import Delta, Storage
 from sequencer.client import FollowedBlock, KeyAt
@@ -175,9 +175,9 @@ async def test_a_restart_executes_nothing_again(tmp_path: Path, monkeypatch: pyt
 
     def counting(*arguments: object) -> object:
         executed.append(1)
-        return apply_block(*arguments)  # type: ignore[arg-type]
+        return run_block(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(batch, "apply_block", counting)
+    monkeypatch.setattr(batch, "run_block", counting)
     async with running(tmp_path, order) as second:
         assert second.published.commitment == commitment
         await reach(second, pay(order))

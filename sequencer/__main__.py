@@ -156,7 +156,7 @@ async def _make_writer(
     head = engine.head
     time_ms = start.time_ms if head is None else head.header.header.time_ms
     async for second, placement in ledger.placements_from(second_of(time_ms)):
-        live.add(placement, second)
+        live.add(placement, 1_000 * second)
     return Writer(
         engine,
         feed,

@@ -9,13 +9,13 @@ writer answers for bundles that it knows already, and goes on with 4. the window
 is a rule that they depend on.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Final
 
 from lockstep import limits
-from lockstep.block import AdmittedBundle
+from lockstep.block import AdmittedBundle, Parcel
 from lockstep.errors import Expired, Oversized, TooFarAhead, UnknownNamespace
-from lockstep.order import Bundle, bundle_id, transaction_hash, verify_bundle_shape
+from lockstep.order import Bundle, Singles, bundle_id, transaction_hash, verify_bundle_shape
 from lockstep.registry import Registry, RollupStatus
 from lockstep.registry_entries import decode_registry_entry
 from lockstep.settlement_entries import decode_log_entry
@@ -54,28 +54,24 @@ def admit(chain: ChainId, bundle: Bundle, open_to: Set[Namespace]) -> AdmittedBu
     return AdmittedBundle(bundle_id(chain, valid_until_ms, hashes), transactions, hashes, valid_until_ms)
 
 
-def admit_at_once(
-    chain: ChainId, bundles: Sequence[Bundle], open_to: Set[Namespace]
-) -> list[AdmittedBundle] | None:
-    """Return what `admit` returns for each, if each is one transaction for a rollup and passes; else None."""
-    transactions = [each.transactions[0] for each in bundles if len(each.transactions) == 1]
-    if not bundles or len(transactions) < len(bundles):
-        return None
-    namespaces = {namespace for namespace, _ in transactions}
-    payloads_bytes = [len(payload) for _, payload in transactions]
-    windows_ms = [each.valid_until_ms for each in bundles]
+def admit_at_once(chain: ChainId, bundles: Singles, open_to: Set[Namespace]) -> Parcel | None:
+    """Return as one parcel what `admit` returns for each, if all are for one rollup and pass; else None."""
+    payloads_bytes, windows_ms = list(map(len, bundles.payloads)), bundles.windows_ms
+    namespace = bundles.namespaces[0]
     if (
-        not namespaces <= open_to
-        or not namespaces.isdisjoint(SYSTEM_NAMESPACES)
+        namespace not in open_to
+        or namespace in SYSTEM_NAMESPACES
+        or bundles.namespaces.count(namespace) < len(bundles)
         or not 0 < min(payloads_bytes) <= max(payloads_bytes) <= limits.PAYLOAD_BYTES_MAX
         or not 0 < min(windows_ms) <= max(windows_ms) < 2**63
     ):
         return None
-    hashes = [(transaction_hash(namespace, payload),) for namespace, payload in transactions]
-    return [
-        AdmittedBundle(bundle_id(chain, valid_until_ms, hashed), bundle.transactions, hashed, valid_until_ms)
-        for bundle, hashed, valid_until_ms in zip(bundles, hashes, windows_ms, strict=True)
+    hashes = [transaction_hash(namespace, payload) for payload in bundles.payloads]
+    bundle_ids = [
+        bundle_id(chain, valid_until_ms, (hashed,))
+        for hashed, valid_until_ms in zip(hashes, windows_ms, strict=True)
     ]
+    return Parcel(namespace, bundle_ids, bundles.payloads, hashes, windows_ms)
 
 
 def _is_plain(bundle: Bundle, open_to: Set[Namespace]) -> bool:

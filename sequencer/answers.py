@@ -5,12 +5,14 @@ that it gave. An asker may be gone when the answer is there: the bundle does not
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Protocol, TypeAlias
 
 from lockstep.errors import LockstepError
 from lockstep.order import Placement
 from lockstep.types import BundleId
+from sequencer.builder import Run
 
 Outcome: TypeAlias = Placement | BaseException
 """Where a bundle stands, durably, or why nobody can say: a LockstepError, or a defect."""
@@ -21,6 +23,9 @@ class Asker(Protocol):
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Take the outcome of the bundle to which the asker gave `number`. Never raises."""
+
+    def tell_run(self, numbers: Sequence[int], run: Run) -> None:
+        """Take the places of bundles to which the asker gave these numbers. Never raises."""
 
 
 _Waiting: TypeAlias = "tuple[Asker, int, _Waiting | None]"
@@ -47,9 +52,9 @@ class Answers:
         """Let an asker wait for a bundle, beside those who do already."""
         self._waiting[bundle_id] = (asker, number, self._waiting.get(bundle_id))
 
-    def expect_all(self, numbers: Mapping[BundleId, int], asker: Asker) -> None:
+    def expect_all(self, bundle_ids: Sequence[BundleId], numbers: Sequence[int], asker: Asker) -> None:
         """Let an asker wait for bundles, each under its number, for which nobody waits yet."""
-        self._waiting.update({bundle_id: (asker, number, None) for bundle_id, number in numbers.items()})
+        self._waiting.update(zip(bundle_ids, zip(repeat(asker), numbers, repeat(None)), strict=False))
 
     def give(self, bundle_id: BundleId, outcome: Outcome) -> None:
         """Tell who waits for a bundle what became of it. KeyError if nobody does."""
@@ -58,6 +63,17 @@ class Answers:
         while others is not None:
             asker, number, others = others
             asker.tell(number, outcome)
+
+    def give_run(self, run: Run) -> None:
+        """Tell who waits for the bundles of a run where they stand. KeyError if nobody does for one."""
+        askers, numbers, others = zip(*map(self._waiting.__getitem__, run.bundle_ids), strict=True)
+        if len(set(askers)) > 1 or any(others):
+            for placement in run:
+                self.give(placement.bundle_id, placement)
+            return
+        for bundle_id in run.bundle_ids:
+            del self._waiting[bundle_id]
+        askers[0].tell_run(numbers, run)
 
     def give_all(self, error: LockstepError) -> None:
         """Tell everybody of an error."""
@@ -83,3 +99,8 @@ class Answer:
             self.place.set_exception(outcome)
             # Who asked may go away before he looks at it; then nobody else does.
             self.place.exception()
+
+    def tell_run(self, numbers: Sequence[int], run: Run) -> None:
+        """Take the place: the run has one bundle."""
+        for number, placement in zip(numbers, run, strict=True):
+            self.tell(number, placement)

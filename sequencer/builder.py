@@ -4,7 +4,8 @@ Owns what fits into one block, bundles being whole, and how they become its prop
 `sequencer.waiting`'s. Pure: the caller gives time and parent.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -13,12 +14,30 @@ from typing import Final
 import msgspec
 
 from lockstep import limits
-from lockstep.block import AdmittedBundle, Block, build_block
+from lockstep.block import AdmittedBundle, Block, Parcel, build_block
 from lockstep.header import Tip
 from lockstep.order import ENTRY_PREFIX_BYTES, Placement
-from lockstep.types import Namespace
+from lockstep.types import BundleId, Height, Namespace
 
 __pure__ = True
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Where the bundles of a parcel stand: one behind another."""
+
+    bundle_ids: Sequence[BundleId]
+    """The bundles, of one transaction each."""
+    height: Height
+    """Their block."""
+    first_index: int
+    """Place of the first of them."""
+
+    def __len__(self) -> int:
+        return len(self.bundle_ids)
+
+    def __iter__(self) -> Iterator[Placement]:
+        for index, bundle_id in enumerate(self.bundle_ids, self.first_index):
+            yield Placement(bundle_id, self.height, index, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +46,16 @@ class Proposal:
 
     block: Block
     """The block."""
-    bundles: tuple[AdmittedBundle, ...]
+    bundles: tuple[AdmittedBundle | Parcel, ...]
     """Its bundles in order."""
-    placements: tuple[Placement, ...]
+    places: tuple[Placement | Run, ...]
     """Where each of them stands in it."""
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """Where every single bundle stands in it."""
+        alone = [(each,) if isinstance(each, Placement) else each for each in self.places]
+        return tuple([placement for each in alone for placement in each])
 
 
 class Footprint(msgspec.Struct, frozen=True):
@@ -63,6 +88,11 @@ class Footprints(msgspec.Struct, frozen=True, eq=False):
     """How many transactions it has in all."""
     entry_bytes: int
     """Bytes of a block that they take."""
+
+
+def footprints_of_parcel(parcel: Parcel) -> Footprints:
+    """Return what the bundles of a parcel take of a block."""
+    return _total({parcel.namespace: Footprint(len(parcel), sum(map(len, parcel.payloads)))})
 
 
 def footprints_of(bundle: AdmittedBundle) -> Footprints:
@@ -114,14 +144,23 @@ class Room:
         self._namespaces = namespaces
         return True
 
+    def part_of(self, parcel: Parcel) -> int:
+        """Return how many bundles of a parcel fit, of those that come first."""
+        entries_bytes = accumulate([ENTRY_PREFIX_BYTES + len(payload) for payload in parcel.payloads])
+        fitting = bisect_right(list(entries_bytes), self._bytes_free)
+        is_open = parcel.namespace in self._namespaces or len(self._namespaces) < limits.BLOCK_NAMESPACES_MAX
+        return min(fitting, self._transactions_free) if is_open else 0
 
-def propose(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle]) -> Proposal:
+
+def propose(parent: Tip, time_ms: int, bundles: Sequence[AdmittedBundle | Parcel]) -> Proposal:
     """Return the block after `parent` at `time_ms` that holds `bundles`, and where each stands."""
     block = build_block(parent, time_ms, bundles)
-    height = block.header.height
-    counts = [len(bundle.transactions) for bundle in bundles]
-    placements = [
-        Placement(bundle.bundle_id, height, first_index, count)
-        for bundle, first_index, count in zip(bundles, accumulate(counts, initial=0), counts, strict=False)
-    ]
-    return Proposal(block, tuple(bundles), tuple(placements))
+    height, places, index = block.header.height, list[Placement | Run](), 0
+    for each in bundles:
+        if isinstance(each, Parcel):
+            places.append(Run(each.bundle_ids, height, index))
+            index += len(each)
+        else:
+            places.append(Placement(each.bundle_id, height, index, len(each.transactions)))
+            index += len(each.transactions)
+    return Proposal(block, tuple(bundles), tuple(places))

@@ -9,12 +9,14 @@ drag another namespace along by touching it.
 Bundles that one namespace decides have tags that do not fall, so that they stand in a lane, first come first
 served, and only the heads of lanes are compared.
 
+What is queued may be a parcel of many bundles that came together: it is charged, and served, like one bundle.
+
 Invariants: what goes in comes out once; among bundles that one namespace decides, in order of arrival; one
-that comes to an idle namespace waits for at most one bundle of each other.
+that comes to an idle namespace waits for at most one of each other.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from heapq import heappop, heappush, heapreplace
 from typing import Final, Generic, TypeAlias, TypeVar
 
@@ -40,11 +42,6 @@ _TRANSACTION_BYTES_MIN: Final = limits.BLOCK_BYTES_MAX // limits.BLOCK_TRANSACTI
 def charge_of(footprint: Footprint) -> int:
     """Return how much of a block a bundle takes for a namespace, in bytes."""
     return max(footprint.entry_bytes, footprint.transactions * _TRANSACTION_BYTES_MIN)
-
-
-def charge_of_one(entry_bytes: int) -> int:
-    """Return how much of a block a bundle of one transaction takes."""
-    return entry_bytes if entry_bytes > _TRANSACTION_BYTES_MIN else _TRANSACTION_BYTES_MIN
 
 
 class FairQueue(Generic[Item]):
@@ -83,26 +80,14 @@ class FairQueue(Generic[Item]):
         self._count += 1
         return tag
 
-    def push_alone(self, namespace: Namespace, items: Iterable[Item], charges: Iterable[int]) -> None:
-        """Add bundles that touch one namespace and are charged so much, as if each were pushed."""
-        weight = self._weights.get(namespace, 1)
-        lane = self._lanes[namespace]
-        is_idle = not lane
-        tag, number = max(self._finishes.get(namespace, 0), self._now), self._pushed
-        for item, charge in zip(items, charges, strict=True):
-            lane.append((tag, number, item))
-            tag += charge * WEIGHT_MAX // weight
-            number += 1
-        self._finishes[namespace] = tag
-        self._count += number - self._pushed
-        self._pushed = number
-        if is_idle and lane:
-            first_tag, first_number, _ = lane[0]
-            heappush(self._heads, (first_tag, first_number, lane))
-
     def first(self) -> Item:
         """Return the bundle whose turn it is; IndexError if there is none."""
         return self._heads[0][2][0][2]
+
+    def replace_first(self, item: Item) -> None:
+        """Put what is left of the one whose turn it is in its place; IndexError if there is none."""
+        tag, number, lane = self._heads[0]
+        lane[0] = (tag, number, item)
 
     def pop(self) -> Item:
         """Remove the bundle whose turn it is, and return it; IndexError if there is none."""

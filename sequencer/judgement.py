@@ -27,6 +27,7 @@ from lockstep.types import (
     REGISTRY_NAMESPACE,
     SWAP_NAMESPACE,
     SYSTEM_NAMESPACES,
+    BundleId,
     Height,
     Namespace,
     PublicKey,
@@ -88,20 +89,20 @@ class Judge:
         claims = frozenset(_claims(swap_entries)) if is_decision else frozenset()
         return Judgement(claims, opens, follows, registry_entries)
 
-    def add(self, bundle: AdmittedBundle, judgement: Judgement) -> None:
+    def add(self, bundle_id: BundleId, judgement: Judgement) -> None:
         """Remember what is under way with an accepted bundle."""
         self._opening.update(judgement.opens)
         for position, payload in enumerate(judgement.registry_entries):
-            self._registry_entries[bundle.bundle_id, position] = payload
+            self._registry_entries[bundle_id, position] = payload
 
-    def remove(self, bundle: AdmittedBundle, judgement: Judgement) -> None:
+    def remove(self, bundle_id: BundleId, judgement: Judgement) -> None:
         """Forget it: the bundle is in the register, or will never be."""
         for swap_id in judgement.opens:
             self._opening[swap_id] -= 1
             if not self._opening[swap_id]:
                 del self._opening[swap_id]
         for position in range(len(judgement.registry_entries)):
-            del self._registry_entries[bundle.bundle_id, position]
+            del self._registry_entries[bundle_id, position]
 
     def _judge_swap_entries(
         self, register: Register, entries: Sequence[SwapEntry], height: Height, time_ms: int

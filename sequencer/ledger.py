@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from deploy.node.database import Database, Statement, open_database
 from deploy.node.failures import DataRefused
-from lockstep.block import Block
+from lockstep.block import Block, Parcel
 from lockstep.header import HEADER_BYTES
 from lockstep.order import Placement, decode_namespace_leaves
 from lockstep.settlement_entries import ProvenHeader
@@ -360,9 +360,16 @@ def _sealed(stored: StoredBlock, head: SealedBlock, shares: Mapping[Namespace, b
 
 def _places_by_second(proposal: Proposal) -> dict[int, bytes]:
     places: defaultdict[int, list[bytes]] = defaultdict(list)
-    for bundle, placement in zip(proposal.bundles, proposal.placements, strict=True):
-        place = placement.bundle_id + _PLACE.pack(placement.first_index, placement.count)
-        places[second_of(bundle.valid_until_ms)].append(place)
+    pack = _PLACE.pack
+    for bundle, place in zip(proposal.bundles, proposal.places, strict=True):
+        if isinstance(bundle, Parcel):
+            for index, (bundle_id, window_ms) in enumerate(
+                zip(bundle.bundle_ids, bundle.windows_ms, strict=True), place.first_index
+            ):
+                places[second_of(window_ms)].append(bundle_id + pack(index, 1))
+        else:
+            count = len(bundle.transactions)
+            places[second_of(bundle.valid_until_ms)].append(bundle.bundle_id + pack(place.first_index, count))
     return {second: b"".join(each) for second, each in places.items()}
 
 

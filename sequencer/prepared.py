@@ -16,6 +16,7 @@ from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import Height, Namespace
 from lockstep.v1 import sequencer_pb2
+from sequencer.builder import Run
 from sequencer.client.messages import error_message, header_message
 from sequencer.engine import SealedBlock
 
@@ -62,6 +63,35 @@ def placed(number: int, placement: Placement) -> bytes:
     )
     outcome = b"".join((_CORRELATION_ID, varint(number), _PLACEMENT, varint(len(place)), place))
     return b"".join((_OUTCOMES, varint(len(outcome)), outcome))
+
+
+def placed_run(numbers: Sequence[int], run: Run) -> bytes:
+    """Return the same fields for bundles that stand one behind another."""
+    height = _HEIGHT + varint(run.height) + _FIRST_INDEX
+    count = _COUNT + varint(1)
+    fixed_bytes = len(_BUNDLE_ID) + 32 + len(height) + len(count)
+    parts: list[bytes] = []
+    for index, (number, bundle_id) in enumerate(zip(numbers, run.bundle_ids, strict=True), run.first_index):
+        correlation_id, first_index = varint(number), varint(index)
+        place_bytes = fixed_bytes + len(first_index)
+        length = varint(place_bytes)
+        outcome_bytes = (
+            len(_CORRELATION_ID) + len(correlation_id) + len(_PLACEMENT) + len(length) + place_bytes
+        )
+        parts += (
+            _OUTCOMES,
+            varint(outcome_bytes),
+            _CORRELATION_ID,
+            correlation_id,
+            _PLACEMENT,
+            length,
+            _BUNDLE_ID,
+            bundle_id,
+            height,
+            first_index,
+            count,
+        )
+    return b"".join(parts)
 
 
 def failed(number: int, error: LockstepError) -> bytes:

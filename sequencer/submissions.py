@@ -8,16 +8,17 @@ ends it, after what was read before it is answered.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from lockstep.errors import Internal, LockstepError, Malformed, ShuttingDown
-from lockstep.order import Bundle, Placement
+from lockstep.order import Bundle, Placement, Singles
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import Height
 from lockstep.v1 import sequencer_pb2
 from sequencer.answers import Asker, Outcome
+from sequencer.builder import Run
 from sequencer.client.messages import read_submissions
-from sequencer.prepared import failed, placed, response_header
+from sequencer.prepared import failed, placed, placed_run, response_header
 from sequencer.stages import Stages
 
 IN_FLIGHT_MAX: Final = 16_384
@@ -30,12 +31,23 @@ _RESPONSE_BYTES_MAX: Final = 1024 * 1024
 """Bytes of the outcomes of one message, about."""
 
 
+class _Settled(NamedTuple):
+    """Outcomes that the client was not told yet."""
+
+    bundles: int
+    """Of how many bundles."""
+    encoded: bytes
+    """Their fields of a response."""
+    height: Height
+    """The block of those that are placed; 0 for one that failed."""
+
+
 class Submissions:
     """A stream's bundles between their reading and their answers."""
 
     def __init__(
         self,
-        accept_all: Callable[[Sequence[int], Sequence[Bundle], Asker], None],
+        accept_all: Callable[[Sequence[int], Singles | Sequence[Bundle], Asker], None],
         header_of: Callable[[Height], Awaitable[ProvenHeader]],
         *,
         in_flight_max: int = IN_FLIGHT_MAX,
@@ -47,7 +59,7 @@ class Submissions:
         self._in_flight_max = in_flight_max
         self._stages = stages or Stages()
         self._in_flight = 0
-        self._settled: deque[tuple[int, Outcome]] = deque()
+        self._settled: deque[_Settled] = deque()
         self._changed = asyncio.Event()
         self._answered = asyncio.Event()
         self._newest_sent = Height(0)
@@ -91,14 +103,14 @@ class Submissions:
             started_ns = self._stages.now_ns()
             numbers, bundles = read_submissions(request)
             self._stages.add("receive", started_ns)
-            while bundles:
+            while numbers:
                 free = self._in_flight_max - self._in_flight
                 if free:
                     started_ns = self._stages.now_ns()
                     self._accept_all(numbers[:free], bundles[:free], self)
                     self._stages.add("verify", started_ns)
                     # Not after a defect, which ends the stream: how many of them are under way is not known.
-                    self._in_flight += len(bundles[:free])
+                    self._in_flight += len(numbers[:free])
                     numbers, bundles = numbers[free:], bundles[free:]
                 else:
                     self._answered.clear()
@@ -106,28 +118,34 @@ class Submissions:
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Take the outcome of the bundle with a correlation id."""
-        self._settled.append((number, outcome))
+        if isinstance(outcome, Placement):
+            self._settle(_Settled(1, placed(number, outcome), outcome.height))
+        else:
+            error = outcome if isinstance(outcome, LockstepError) else Internal()
+            self._settle(_Settled(1, failed(number, error), Height(0)))
+
+    def tell_run(self, numbers: Sequence[int], run: Run) -> None:
+        """Take the places of the bundles with these correlation ids."""
+        self._settle(_Settled(len(run), placed_run(numbers, run), run.height))
+
+    def _settle(self, settled: _Settled) -> None:
+        self._settled.append(settled)
         self._changed.set()
 
     async def _response(self) -> bytes:
         """Return outcomes that are settled, as many as fit, with the headers that the client lacks."""
         started_ns = self._stages.now_ns()
         fields: list[bytes] = []
-        response_bytes, newest, heights = 0, self._newest_sent, set[Height]()
+        response_bytes, heights = 0, set[Height]()
         while self._settled and response_bytes < _RESPONSE_BYTES_MAX:
-            number, outcome = self._settled.popleft()
-            if isinstance(outcome, Placement):
-                fields.append(placed(number, outcome))
-                if outcome.height != newest:
-                    newest = outcome.height
-                    heights.add(newest)
-            else:
-                fields.append(failed(number, outcome if isinstance(outcome, LockstepError) else Internal()))
-            response_bytes += len(fields[-1])
-        self._in_flight -= len(fields)
+            settled = self._settled.popleft()
+            fields.append(settled.encoded)
+            heights.add(settled.height)
+            response_bytes += len(settled.encoded)
+            self._in_flight -= settled.bundles
         self._answered.set()
         self._stages.add("send", started_ns)
-        for height in sorted(heights - {self._newest_sent}):
+        for height in sorted(heights - {self._newest_sent, Height(0)}):
             fields.append(response_header(await self._header_of(height)))
         self._newest_sent = max(heights | {self._newest_sent})
         return b"".join(fields)

@@ -6,24 +6,26 @@ quota. What decides the same as one that waits already, or finds that queue full
 everything else: in the fair queue, within the quotas of the namespaces that it touches. Invariants: nothing
 is accepted beyond the bounds, and whatever is refused has left no trace; no namespace fills a queue, for it
 may have no more waiting there than is still free; a bundle stays under way until it is settled.
+
+Bundles that came together and are alike wait as one parcel, which a block may cut.
 """
 
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from itertools import compress
+from typing import Final, NamedTuple
 
 import msgspec
 
 from lockstep import limits
-from lockstep.block import AdmittedBundle
+from lockstep.block import AdmittedBundle, Parcel
 from lockstep.errors import QueueFull
 from lockstep.genesis import Quota
-from lockstep.order import ENTRY_PREFIX_BYTES
 from lockstep.register import Register
 from lockstep.registry import Registry
 from lockstep.types import SYSTEM_NAMESPACES, BundleId, Namespace, SwapId
-from sequencer.builder import Footprint, Footprints, Room, footprints_of, footprints_of_one
-from sequencer.fair_queue import FairQueue, charge_of_one
+from sequencer.builder import Footprints, Room, footprints_of, footprints_of_parcel
+from sequencer.fair_queue import FairQueue
 from sequencer.judgement import NOTHING, Claim, Judge, Judgement
 from sequencer.quotas import Quotas
 
@@ -42,8 +44,8 @@ DECISIONS_BYTES_MAX: Final = 4 * limits.BLOCK_BYTES_MAX
 class Candidate(msgspec.Struct, frozen=True):
     """A bundle that may come in if there is room."""
 
-    bundle: AdmittedBundle
-    """The bundle."""
+    bundle: AdmittedBundle | Parcel
+    """The bundle, or many for rollups alone."""
     judgement: Judgement
     """What it would do."""
     footprints: Footprints
@@ -55,9 +57,23 @@ class Candidate(msgspec.Struct, frozen=True):
         return self.footprints.entry_bytes
 
     @property
+    def count(self) -> int:
+        """How many bundles it is."""
+        return len(self.bundle) if isinstance(self.bundle, Parcel) else 1
+
+    @property
     def is_decision(self) -> bool:
         """Whether room is reserved for it."""
         return bool(self.judgement.claims)
+
+
+class Late(NamedTuple):
+    """A bundle whose window passed while it waited."""
+
+    bundle_id: BundleId
+    """The bundle."""
+    valid_until_ms: int
+    """Its window."""
 
 
 class _Waiting:
@@ -91,13 +107,14 @@ class WaitingRoom:
         self._claimed_by: dict[BundleId, frozenset[Claim]] = {}
         self._fair = FairQueue[Candidate](weights)
         self._fair_bounds = (bundles_max, bytes_max)
+        self._fair_bundles = 0
         self._fair_bytes = 0
         self._waiting: defaultdict[Namespace, _Waiting] = defaultdict(_Waiting)
         self._under_way: dict[BundleId, Judgement] = {}
         self._opening_tags: dict[SwapId, int] = {}
 
     def __len__(self) -> int:
-        return len(self._decisions) + len(self._fair)
+        return len(self._decisions) + self._fair_bundles
 
     # --- in
 
@@ -111,57 +128,45 @@ class WaitingRoom:
 
     def take(self, candidate: Candidate, registry: Registry, clock_ms: int) -> None:
         """Let a bundle wait for a block. Raises QueueFull or QuotaExceeded, having accepted nothing."""
+        bundle = candidate.bundle
+        assert isinstance(bundle, AdmittedBundle), "a parcel is taken at once"
         if candidate.is_decision and self._has_decisions_room(candidate):
             self._decisions.append(candidate)
             self._decisions_bytes += candidate.size_bytes
-            self._claimed_by[candidate.bundle.bundle_id] = candidate.judgement.claims
+            self._claimed_by[bundle.bundle_id] = candidate.judgement.claims
             self._claims |= candidate.judgement.claims
         else:
             self._verify_fair_room(candidate)
             self._quotas.charge(candidate.footprints.by_namespace, registry, clock_ms)
             self._push(candidate)
         if candidate.judgement is not NOTHING:
-            self._under_way[candidate.bundle.bundle_id] = candidate.judgement
-            self._judge.add(candidate.bundle, candidate.judgement)
+            self._under_way[bundle.bundle_id] = candidate.judgement
+            self._judge.add(bundle.bundle_id, candidate.judgement)
 
-    def take_at_once(self, bundles: Sequence[AdmittedBundle], registry: Registry, clock_ms: int) -> bool:
-        """Let many bundles wait if each is one transaction for a rollup, and all surely find room.
+    def take_at_once(self, parcel: Parcel, registry: Registry, clock_ms: int) -> bool:
+        """Let the bundles of a parcel wait, which are for a rollup, if all surely find room.
 
         Answers whether they do, and takes none if not. It is what `judge` and `take` would do with one after
         another, at a fraction of the cost.
         """
-        candidates: defaultdict[Namespace, list[Candidate]] = defaultdict(list)
-        for bundle in bundles:
-            if len(bundle.transactions) != 1:
-                return False
-            namespace, payload = bundle.transactions[0]
-            footprints = footprints_of_one(namespace, len(payload))
-            candidates[namespace].append(Candidate(bundle, NOTHING, footprints))
-        totals = {namespace: _total(each) for namespace, each in candidates.items()}
-        if (
-            not SYSTEM_NAMESPACES.isdisjoint(totals)
-            or not self._have_fair_room(totals)
-            or not self._quotas.charge_at_once(totals, registry, clock_ms)
+        footprints = footprints_of_parcel(parcel)
+        if not self._has_fair_room(parcel, footprints) or not self._quotas.charge_at_once(
+            footprints.by_namespace, registry, clock_ms
         ):
             return False
-        for namespace, total in totals.items():
-            waiting = candidates[namespace]
-            charges = [charge_of_one(each.footprints.entry_bytes) for each in waiting]
-            self._fair.push_alone(namespace, waiting, charges)
-            self._fair_bytes += total.entry_bytes
-            self._waiting[namespace].bundles += total.transactions
-            self._waiting[namespace].size_bytes += total.entry_bytes
+        for part in _parts(parcel, footprints):
+            self._push(Candidate(part, NOTHING, footprints if part is parcel else footprints_of_parcel(part)))
         return True
 
-    def _have_fair_room(self, totals: Mapping[Namespace, Footprint]) -> bool:
-        """Answer whether bundles of one transaction each find room, whatever their order."""
+    def _has_fair_room(self, parcel: Parcel, footprints: Footprints) -> bool:
+        """Answer whether the bundles of a parcel all find room, whatever their order."""
         bundles_max, bytes_max = self._fair_bounds
-        bundles_free = bundles_max - len(self._fair) - sum(each.transactions for each in totals.values())
-        bytes_free = bytes_max - self._fair_bytes - sum(each.entry_bytes for each in totals.values())
-        return all(
-            self._waiting[namespace].bundles + each.transactions <= bundles_free
-            and self._waiting[namespace].size_bytes + each.entry_bytes <= bytes_free
-            for namespace, each in totals.items()
+        waiting = self._waiting[parcel.namespace]
+        bundles_free = bundles_max - self._fair_bundles - len(parcel)
+        bytes_free = bytes_max - self._fair_bytes - footprints.entry_bytes
+        return (
+            waiting.bundles + len(parcel) <= bundles_free
+            and waiting.size_bytes + footprints.entry_bytes <= bytes_free
         )
 
     def _has_decisions_room(self, candidate: Candidate) -> bool:
@@ -174,7 +179,7 @@ class WaitingRoom:
 
     def _verify_fair_room(self, candidate: Candidate) -> None:
         bundles_max, bytes_max = self._fair_bounds
-        bundles_free, bytes_free = bundles_max - len(self._fair), bytes_max - self._fair_bytes
+        bundles_free, bytes_free = bundles_max - self._fair_bundles, bytes_max - self._fair_bytes
         if not bundles_free:
             raise QueueFull(queue="bundle", limit=bundles_max)
         if candidate.size_bytes > bytes_free:
@@ -193,77 +198,128 @@ class WaitingRoom:
         tag = self._fair.push(candidate, candidate.footprints, after=after)
         for swap_id in candidate.judgement.opens:
             self._opening_tags[swap_id] = tag
-        self._fair_bytes += candidate.size_bytes
+        self._count_fair(candidate, 1)
+
+    def _count_fair(self, candidate: Candidate, sign: int) -> None:
+        """Count what came into the fair queue (1) or left it (-1)."""
+        bundles, size_bytes = sign * candidate.count, sign * candidate.size_bytes
+        self._fair_bundles += bundles
+        self._fair_bytes += size_bytes
         for namespace in candidate.footprints.by_namespace:
             waiting = self._waiting[namespace]
-            waiting.bundles += 1
-            waiting.size_bytes += candidate.size_bytes
+            waiting.bundles += bundles
+            waiting.size_bytes += size_bytes
 
     # --- out
 
-    def gather(self, time_ms: int) -> tuple[list[AdmittedBundle], list[AdmittedBundle]]:
+    def gather(self, time_ms: int) -> tuple[list[AdmittedBundle | Parcel], list[Late]]:
         """Take what a block at `time_ms` holds; return it, and what expired before it.
 
         Decisions first, within their share; then all else by turns, up to the first that does not fit.
         """
-        room, expired = Room(), list[AdmittedBundle]()
-        share = Room(share=DECISIONS_SHARE)
-        chosen: list[AdmittedBundle] = []
+        room, share = Room(), Room(share=DECISIONS_SHARE)
+        chosen, late = list[AdmittedBundle | Parcel](), list[Late]()
         while self._decisions:
             candidate = self._decisions[0]
-            is_late = candidate.bundle.valid_until_ms <= time_ms
+            is_late = _ends_ms(candidate.bundle) <= time_ms
             if not is_late and not (share.take(candidate.footprints) and room.take(candidate.footprints)):
                 break
             self._decisions_bytes -= self._decisions.popleft().size_bytes
-            (expired if is_late else chosen).append(candidate.bundle)
-        taken: list[Candidate] = []
+            if is_late:
+                late += _give_up(candidate.bundle)
+            else:
+                chosen.append(candidate.bundle)
         while len(self._fair):
             candidate = self._fair.first()
-            is_late = candidate.bundle.valid_until_ms <= time_ms
-            if not is_late and not room.take(candidate.footprints):
+            if _ends_ms(candidate.bundle) <= time_ms:
+                late += self._give_up_late(candidate, time_ms)
+            elif room.take(candidate.footprints):
+                self._leave_fair()
+                chosen.append(candidate.bundle)
+            else:
+                if isinstance(candidate.bundle, Parcel) and (count := room.part_of(candidate.bundle)):
+                    chosen.append(candidate.bundle[:count])
+                    self._leave_in_fair(candidate, candidate.bundle[count:])
                 break
-            taken.append(self._fair.pop())
-            (expired if is_late else chosen).append(candidate.bundle)
-        self._left_fair(taken)
-        self.settle(expired)
-        return chosen, expired
+        self._forget([each.bundle_id for each in late])
+        return chosen, late
 
-    def settle(self, bundles: Iterable[AdmittedBundle]) -> None:
-        """Forget bundles that are in the register now, or will never be."""
+    def _leave_fair(self) -> None:
+        """Let go who is first in the fair queue."""
+        self._count_fair(self._fair.pop(), -1)
+
+    def _leave_in_fair(self, candidate: Candidate, rest: Parcel) -> None:
+        """Leave the rest of a parcel where it was: first in the fair queue."""
+        remaining = Candidate(rest, NOTHING, footprints_of_parcel(rest))
+        self._count_fair(candidate, -1)
+        self._fair.replace_first(remaining)
+        self._count_fair(remaining, 1)
+
+    def _give_up_late(self, candidate: Candidate, time_ms: int) -> Iterable[Late]:
+        """Take what is late out of who is first in the fair queue, and return it."""
+        bundle = candidate.bundle
+        if isinstance(bundle, AdmittedBundle) or max(bundle.windows_ms) <= time_ms:
+            self._leave_fair()
+            return _give_up(bundle)
+        in_time = [window_ms > time_ms for window_ms in bundle.windows_ms]
+        self._leave_in_fair(candidate, _select(bundle, in_time))
+        return _give_up(_select(bundle, [not each for each in in_time]))
+
+    def settle(self, bundles: Iterable[AdmittedBundle | Parcel]) -> None:
+        """Forget bundles that are in the register now."""
+        if self._under_way:
+            self._forget([each.bundle_id for each in bundles if isinstance(each, AdmittedBundle)])
+
+    def clear(self) -> list[BundleId]:
+        """Let everything that waits go, and return it."""
+        waiting = [*self._decisions, *self._fair.clear()]
+        self._decisions.clear()
+        self._decisions_bytes = self._fair_bundles = self._fair_bytes = 0
+        self._waiting.clear()
+        bundle_ids = [late.bundle_id for each in waiting for late in _give_up(each.bundle)]
+        self._forget(bundle_ids)
+        return bundle_ids
+
+    def _forget(self, bundle_ids: Iterable[BundleId]) -> None:
+        """Forget bundles that are under way no more."""
         if not self._under_way:
             return
-        for bundle in bundles:
-            judgement = self._under_way.pop(bundle.bundle_id, NOTHING)
+        for bundle_id in bundle_ids:
+            judgement = self._under_way.pop(bundle_id, NOTHING)
             if judgement is NOTHING:
                 continue
-            self._claims -= self._claimed_by.pop(bundle.bundle_id, frozenset())
-            self._judge.remove(bundle, judgement)
+            self._claims -= self._claimed_by.pop(bundle_id, frozenset())
+            self._judge.remove(bundle_id, judgement)
             for swap_id in judgement.opens:
                 self._opening_tags.pop(swap_id, None)
 
-    def clear(self) -> list[AdmittedBundle]:
-        """Let everything that waits go, and return it."""
-        bundles = [each.bundle for each in self._decisions]
-        self._decisions.clear()
-        self._decisions_bytes = 0
-        waiting = self._fair.clear()
-        self._left_fair(waiting)
-        bundles += [each.bundle for each in waiting]
-        self.settle(bundles)
-        return bundles
 
-    def _left_fair(self, candidates: Iterable[Candidate]) -> None:
-        # Most are alike.
-        for footprints, count in Counter([each.footprints for each in candidates]).items():
-            size_bytes = count * footprints.entry_bytes
-            self._fair_bytes -= size_bytes
-            for namespace in footprints.by_namespace:
-                waiting = self._waiting[namespace]
-                waiting.bundles -= count
-                waiting.size_bytes -= size_bytes
+def _ends_ms(bundle: AdmittedBundle | Parcel) -> int:
+    """Return when the first window ends."""
+    return bundle.valid_until_ms if isinstance(bundle, AdmittedBundle) else min(bundle.windows_ms)
 
 
-def _total(candidates: Sequence[Candidate]) -> Footprint:
-    """Return what candidates of one transaction each, for one namespace, have together."""
-    entries_bytes = sum([each.footprints.entry_bytes for each in candidates])
-    return Footprint(len(candidates), entries_bytes - ENTRY_PREFIX_BYTES * len(candidates))
+def _give_up(bundle: AdmittedBundle | Parcel) -> Iterable[Late]:
+    if isinstance(bundle, AdmittedBundle):
+        return (Late(bundle.bundle_id, bundle.valid_until_ms),)
+    return map(Late, bundle.bundle_ids, bundle.windows_ms)
+
+
+def _select(parcel: Parcel, wanted: Sequence[bool]) -> Parcel:
+    """Return some bundles of a parcel."""
+    return Parcel(
+        parcel.namespace,
+        list(compress(parcel.bundle_ids, wanted)),
+        list(compress(parcel.payloads, wanted)),
+        list(compress(parcel.hashes, wanted)),
+        list(compress(parcel.windows_ms, wanted)),
+    )
+
+
+def _parts(parcel: Parcel, footprints: Footprints) -> Sequence[Parcel]:
+    """Return a parcel in parts that take no more turns than one bundle may."""
+    count = -(-footprints.entry_bytes // limits.BUNDLE_BYTES_MAX)
+    if count == 1:
+        return (parcel,)
+    size = max(len(parcel) // count, 1)
+    return [parcel[start : start + size] for start in range(0, len(parcel), size)]

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from deploy.node.failpoints import FAILPOINTS
-from lockstep.block import AdmittedBundle
+from lockstep.block import AdmittedBundle, Parcel
 from lockstep.errors import (
     Expired,
     LockstepError,
@@ -29,15 +29,15 @@ from lockstep.register import RULES_KNOWN
 from lockstep.types import BundleId
 from sequencer.admission import has_window, verify_window
 from sequencer.answers import Answer, Answers, Asker
-from sequencer.builder import Proposal, propose
+from sequencer.builder import Proposal, Run, propose
 from sequencer.chain import ChainState
 from sequencer.engine import OrderingEngine, SealedBlock
 from sequencer.feed import Feed
-from sequencer.live_ids import LiveIds, second_of
+from sequencer.live_ids import LiveIds
 from sequencer.log_time import Stopwatch
 from sequencer.pace import BUNDLES_ENOUGH, gathering_ms
 from sequencer.stages import Stages
-from sequencer.waiting import WaitingRoom
+from sequencer.waiting import Late, WaitingRoom
 
 PUBLISHED: Final = FAILPOINTS.declare(
     "sequencer.block.published", "streams have the block, nobody is answered"
@@ -124,7 +124,7 @@ class Writer:
         if bundle_id in self._answers:
             self._answers.expect(bundle_id, asker, number)
             return
-        placement = self._live.find(bundle_id)
+        placement = self._live.find(bundle_id, bundle.valid_until_ms)
         if placement is not None:
             asker.tell(number, placement)
             return
@@ -144,25 +144,24 @@ class Writer:
         self._answers.expect(bundle_id, asker, number)
         self._has_work()
 
-    def accept_at_once(self, numbers: Sequence[int], bundles: Sequence[AdmittedBundle], asker: Asker) -> bool:
-        """Accept many bundles, of whose places `asker` is told under `numbers`, if none needs a closer look.
+    def accept_at_once(self, numbers: Sequence[int], parcel: Parcel, asker: Asker) -> bool:
+        """Accept a parcel's bundles if none needs a closer look; `asker` is told of them under `numbers`.
 
         Answers whether they were accepted, all or none. If not, `accept` says what becomes of each.
         """
-        bundle_ids = {bundle.bundle_id: number for bundle, number in zip(bundles, numbers, strict=True)}
-        windows_ms = [bundle.valid_until_ms for bundle in bundles]
+        bundle_ids, windows_ms = parcel.bundle_ids, parcel.windows_ms
         if (
             self._refusal is not None
-            or len(bundle_ids) < len(bundles)
+            or len(set(bundle_ids)) < len(parcel)
             or self._answers.has_any(bundle_ids)
-            or self._live.has_any(bundle_ids)
+            or self._live.has_any(bundle_ids, windows_ms)
             or not has_window(min(windows_ms), self._tip.time_ms)
             or not has_window(max(windows_ms), self._tip.time_ms)
-            or self.live_ids + len(bundles) > self._live_ids_max
-            or not self._waiting.take_at_once(bundles, self._chain.registry, self._clock_ms())
+            or self.live_ids + len(parcel) > self._live_ids_max
+            or not self._waiting.take_at_once(parcel, self._chain.registry, self._clock_ms())
         ):
             return False
-        self._answers.expect_all(bundle_ids, asker)
+        self._answers.expect_all(bundle_ids, numbers, asker)
         self._has_work()
         return True
 
@@ -182,8 +181,8 @@ class Writer:
         self._refusal = refusal
         self._waiting_since_ns = None
         self._enough.set()
-        for bundle in self._waiting.clear():
-            self._answers.give(bundle.bundle_id, refusal)
+        for bundle_id in self._waiting.clear():
+            self._answers.give(bundle_id, refusal)
 
     def allow(self) -> None:
         """Order again after NotReady."""
@@ -238,8 +237,8 @@ class Writer:
             started_ns = self.stages.add("queue", self._waiting_since_ns)
         begun_ms = self._clock_ms()
         stopwatch = self._stopwatch.advance(begun_ms)
-        chosen, expired = self._waiting.gather(stopwatch.time_ms)
-        if not chosen and not expired and not is_due:
+        chosen, late = self._waiting.gather(stopwatch.time_ms)
+        if not chosen and not late and not is_due:
             return
         # What is left over waits for a block like what comes now.
         self._waiting_since_ns = self.stages.now_ns() if len(self._waiting) else None
@@ -253,11 +252,13 @@ class Writer:
         self._feed.publish(sealed)
         FAILPOINTS.reach(PUBLISHED)
         self._answer(proposal)
-        self._expire(expired)
+        self._expire(late)
         self.stages.add("send", started_ns)
         made_ms = self._clock_ms()
         self._gathers_until_ms = made_ms + gathering_ms(
-            bundles=len(chosen), made_in_ms=made_ms - begun_ms, gather_ms_max=self._gather_ms
+            bundles=proposal.block.header.bundle_count,
+            made_in_ms=made_ms - begun_ms,
+            gather_ms_max=self._gather_ms,
         )
         # At once, for admission judges by the rules of the next block.
         self._may_order()
@@ -266,16 +267,23 @@ class Writer:
         """Bring what is remembered up to the new block."""
         await self._chain.apply(proposal.block)
         self._waiting.settle(proposal.bundles)
-        seconds = [second_of(bundle.valid_until_ms) for bundle in proposal.bundles]
-        self._live.add_all(proposal.placements, seconds)
+        for bundle, place in zip(proposal.bundles, proposal.places, strict=True):
+            match bundle, place:
+                case Parcel(), Run():
+                    self._live.add_run(place, bundle.windows_ms)
+                case AdmittedBundle(), Placement():
+                    self._live.add(place, bundle.valid_until_ms)
         self._live.expire(self._tip.time_ms)
 
     def _answer(self, proposal: Proposal) -> None:
-        for placement in proposal.placements:
+        for place in proposal.places:
             FAILPOINTS.reach(BEFORE_ACK)
-            self._answers.give(placement.bundle_id, placement)
+            if isinstance(place, Placement):
+                self._answers.give(place.bundle_id, place)
+            else:
+                self._answers.give_run(place)
 
-    def _expire(self, bundles: Iterable[AdmittedBundle]) -> None:
+    def _expire(self, bundles: Iterable[Late]) -> None:
         """Say of bundles that they expired, now that a durable block is past their windows.
 
         Sooner it would be a guess: after a crash log time goes on from the last block, and a bundle that was

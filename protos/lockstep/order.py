@@ -207,9 +207,7 @@ def entry_prefix(*, index: int, first_index: int, count: int, valid_until_ms: in
     return _PLACE.pack(index, first_index, count, valid_until_ms) + bundle
 
 
-def single_prefixes(
-    first_index: int, windows_ms: Sequence[int], bundles: Sequence[BundleId]
-) -> list[bytes]:
+def single_prefixes(first_index: int, windows_ms: Sequence[int], bundles: Sequence[BundleId]) -> list[bytes]:
     """Return the same for bundles of one transaction each that stand one behind another."""
     pack = _PLACE.pack
     return [

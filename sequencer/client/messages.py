@@ -4,10 +4,10 @@ Owns the reading of fields (lengths, enumerations) and their writing. Verifies n
 Raises `Malformed`, naming the message and the field.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lockstep.errors import ErrorRecord, LockstepError, Malformed, from_record
-from lockstep.order import Bundle, Placement, Transaction
+from lockstep.order import Bundle, Placement, Singles, Transaction
 from lockstep.settlement_entries import ProofKind, ProvenHeader
 from lockstep.signing import SIGNATURE_BYTES
 from lockstep.types import BundleId, Height, Namespace
@@ -38,10 +38,21 @@ def _read_transaction(message: common_pb2.Transaction) -> Transaction:
     return Transaction(Namespace(message.namespace), message.payload)
 
 
-def read_submissions(message: sequencer_pb2.SubmitStreamRequest) -> tuple[list[int], list[Bundle]]:
+def read_submissions(
+    message: sequencer_pb2.SubmitStreamRequest,
+) -> tuple[Sequence[int], Singles | Sequence[Bundle]]:
     """Return the correlation ids and the bundles of a message; no shape is checked."""
     submissions = list(message.submissions)
-    return [each.correlation_id for each in submissions], [read_bundle(each.bundle) for each in submissions]
+    numbers, bundles = [each.correlation_id for each in submissions], [each.bundle for each in submissions]
+    transactions = [each.transactions for each in bundles]
+    if set(map(len, transactions)) != {1}:
+        return numbers, list(map(read_bundle, bundles))
+    alone = [each[0] for each in transactions]
+    return numbers, Singles(
+        [Namespace(each.namespace) for each in alone],
+        [each.payload for each in alone],
+        [each.valid_until_ms for each in bundles],
+    )
 
 
 def header_message(header: ProvenHeader) -> common_pb2.SignedHeader:

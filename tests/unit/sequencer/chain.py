@@ -1,9 +1,9 @@
 """A chain, its keys and its bundles, and an engine in memory: what the sequencer's unit tests share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lockstep.attesters import AttesterSet
-from lockstep.block import AdmittedBundle
+from lockstep.block import AdmittedBundle, Parcel
 from lockstep.genesis import Genesis, Quota, RollupDefinition, Settlement, encode_genesis, parse_genesis
 from lockstep.header import Tip, genesis_tip, header_hash, sign_header, tip_of
 from lockstep.order import Bundle, Placement, Transaction
@@ -58,6 +58,25 @@ def admitted(
 ) -> AdmittedBundle:
     """Return the same, admitted."""
     return admit(CHAIN, bundle(*payloads, valid_until_ms=valid_until_ms, namespace=namespace), {namespace})
+
+
+def parcel_of(bundles: Sequence[AdmittedBundle]) -> Parcel:
+    """Return bundles of one transaction each, for one namespace, as a parcel."""
+    [namespace] = {each.transactions[0].namespace for each in bundles}
+    return Parcel(
+        namespace,
+        [each.bundle_id for each in bundles],
+        [each.transactions[0].payload for each in bundles],
+        [each.hashes[0] for each in bundles],
+        [each.valid_until_ms for each in bundles],
+    )
+
+
+def single_bundles(taken: Iterable[AdmittedBundle | Parcel]) -> list[AdmittedBundle]:
+    """Return what was taken, none of which is a parcel."""
+    bundles = list(taken)
+    assert not any(isinstance(each, Parcel) for each in bundles)
+    return [each for each in bundles if isinstance(each, AdmittedBundle)]
 
 
 def waiting_room(

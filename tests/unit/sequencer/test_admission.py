@@ -4,13 +4,13 @@ import pytest
 
 from lockstep import limits
 from lockstep.errors import Expired, LockstepError, Malformed, Oversized, TooFarAhead, UnknownNamespace
-from lockstep.order import Bundle, Transaction, bundle_id_of, transaction_hash
+from lockstep.order import Bundle, Singles, Transaction, bundle_id_of, transaction_hash
 from lockstep.registry import Registry
 from lockstep.settlement_entries import encode_log_entry
 from lockstep.swap_entries import encode_reveal
 from lockstep.types import SWAP_NAMESPACE, Namespace, SwapId
-from sequencer.admission import admit, open_namespaces, verify_window
-from tests.unit.sequencer.chain import ALPHA, BETA, CHAIN, GENESIS, TIME_MS, bundle
+from sequencer.admission import admit, admit_at_once, open_namespaces, verify_window
+from tests.unit.sequencer.chain import ALPHA, BETA, CHAIN, GENESIS, TIME_MS, bundle, parcel_of
 
 OPEN = open_namespaces(Registry.from_genesis(GENESIS))
 REVEAL = encode_reveal(SwapId(bytes(32)), bytes(32))
@@ -73,6 +73,46 @@ def test_up_to_the_limits(sent: Bundle) -> None:
 )
 def test_what_is_refused(sent: Bundle, expected: type[LockstepError]) -> None:
     assert type(refusal(sent)) is expected
+
+
+SINGLES = Singles([ALPHA] * 3, [b"a", b"b", bytes(FULL)], [TIME_MS, TIME_MS + 1, TIME_MS])
+
+
+def test_many_for_one_rollup_are_admitted_as_each_would_be() -> None:
+    parcel = admit_at_once(CHAIN, SINGLES, OPEN)
+    assert parcel == parcel_of([admit(CHAIN, each, OPEN) for each in SINGLES])
+    assert parcel is not None
+    assert parcel[1:] == parcel_of([admit(CHAIN, each, OPEN) for each in SINGLES[1:]])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Bundle((Transaction(ALPHA, b""),), TIME_MS),
+        Bundle((Transaction(ALPHA, bytes(FULL + 1)),), TIME_MS),
+        Bundle((Transaction(BETA, b"x"),), TIME_MS),
+        Bundle((Transaction(ALPHA, b"x"),), 0),
+        Bundle((Transaction(ALPHA, b"x"),), 2**63),
+    ],
+    ids=["empty", "oversized", "for another", "no window", "no log time"],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_if_one_is_not_like_that_each_is_looked_at(odd: Bundle, place: int) -> None:
+    bundles = [*SINGLES]
+    bundles.insert(place, odd)
+    transactions = [each.transactions[0] for each in bundles]
+    singles = Singles(
+        [each.namespace for each in transactions],
+        [each.payload for each in transactions],
+        [each.valid_until_ms for each in bundles],
+    )
+    assert [*singles] == bundles
+    assert admit_at_once(CHAIN, singles, OPEN) is None
+
+
+@pytest.mark.parametrize("namespace", [SWAP_NAMESPACE, GAMMA])
+def test_the_systems_and_strangers_are_not_admitted_unseen(namespace: Namespace) -> None:
+    assert admit_at_once(CHAIN, Singles([namespace], [REVEAL], [TIME_MS]), OPEN) is None
 
 
 def test_the_window_is_open_at_its_end_and_closed_at_its_start() -> None:

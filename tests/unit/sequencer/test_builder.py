@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep import limits
-from lockstep.block import AdmittedBundle, verify_block
+from lockstep.block import AdmittedBundle, Parcel, verify_block
 from lockstep.order import ENTRY_PREFIX_BYTES, Transaction
 from lockstep.types import Namespace
-from sequencer.builder import Room, footprints_of, propose
-from tests.unit.sequencer.chain import ALPHA, BETA, START, TIME_MS, admitted
+from sequencer.builder import Room, footprints_of, footprints_of_parcel, propose
+from tests.unit.sequencer.chain import ALPHA, BETA, START, TIME_MS, admitted, parcel_of
 
 FULL = limits.PAYLOAD_BYTES_MAX
 SIZES = st.sampled_from([1, 100, limits.PAYLOAD_BYTES_MAX])
@@ -66,6 +66,34 @@ def test_counts_are_limited_too(bundles: list[AdmittedBundle], fitting: int, sha
     room = Room(share=share)
     limit = fitting if fitting == limits.BLOCK_NAMESPACES_MAX else fitting // share
     assert sum(map(room.take, map(footprints_of, bundles))) == limit
+
+
+def test_a_block_of_parcels_is_the_block_of_their_bundles() -> None:
+    alphas = [admitted(b"a%d" % number, valid_until_ms=TIME_MS + 1_000 * number) for number in range(1, 6)]
+    betas = [admitted(b"b%d" % number, namespace=BETA) for number in range(4)]
+    mixed = admitted(b"x", b"y")
+    alone = [*alphas[:2], mixed, *betas, *alphas[2:]]
+    parcels: list[AdmittedBundle | Parcel] = [
+        parcel_of(alphas[:2]),
+        mixed,
+        parcel_of(betas),
+        parcel_of(alphas[2:]),
+    ]
+    one, other = propose(START, TIME_MS + 1, alone), propose(START, TIME_MS + 1, parcels)
+    assert (one.block, one.placements) == (other.block, other.placements)
+    assert one.block.header.bundle_count == len(alone)
+
+
+def test_as_much_of_a_parcel_is_taken_as_fits() -> None:
+    parcel = parcel_of([admitted(b"%d" % number + bytes(65_000)) for number in range(40)])
+    fitting = limits.BLOCK_BYTES_MAX // footprints_of_parcel(parcel[:1]).entry_bytes
+    assert Room().part_of(parcel) == fitting
+    room = Room()
+    assert room.take(footprints_of_parcel(parcel[:5]))
+    assert room.part_of(parcel) == fitting - 5
+    small = parcel_of([admitted(b"%d" % number) for number in range(20)])
+    crowd = Room(share=limits.BLOCK_TRANSACTIONS_MAX // 8)
+    assert crowd.part_of(small) == 8
 
 
 @given(BUNDLES)

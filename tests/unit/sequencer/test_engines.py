@@ -17,7 +17,7 @@ from sequencer.amnesia import LastSigned, encode_last_signed
 from sequencer.embedded import EmbeddedEngine, open_engine
 from sequencer.engine import OrderingEngine
 from sequencer.ledger import Ledger, encode_shares, entries_in, open_ledger
-from tests.unit.sequencer.chain import ALPHA, BETA, SEQUENCER, START, MemoryEngine, proposals
+from tests.unit.sequencer.chain import ALPHA, BETA, SEQUENCER, START, MemoryEngine, proposals, single_bundles
 
 OpenEngine = Callable[[Path], AbstractAsyncContextManager[OrderingEngine]]
 MANY_BYTES = 10**9
@@ -79,7 +79,7 @@ async def test_it_gives_back_what_it_ordered_also_later(open_any: OpenEngine, tm
             assert entries_in(block.shares[ALPHA]) == tuple(proposal.block.entries[ALPHA])
             assert block.leaves_bytes == proposal.block.leaves_bytes
             [placement] = proposal.placements
-            [bundle] = proposal.bundles
+            [bundle] = single_bundles(proposal.bundles)
             assert await engine.find(placement.bundle_id, bundle.valid_until_ms) == placement
             assert await engine.find(placement.bundle_id, 0) == placement
 

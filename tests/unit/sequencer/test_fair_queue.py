@@ -102,32 +102,15 @@ def test_a_flood_that_touches_a_light_namespace_does_not_drag_it_along(flood: li
     assert ahead <= owed // smallest + 1
 
 
-@given(
-    st.lists(
-        st.one_of(st.tuples(st.sampled_from([A, B]), st.lists(st.integers(0, 3_000), max_size=5)), st.none()),
-        max_size=30,
-    ),
-    st.dictionaries(st.sampled_from(NAMES), st.integers(1, 1_000)),
-)
-def test_several_of_one_namespace_are_pushed_as_one_after_another(
-    steps: list[tuple[Namespace, list[int]] | None], weights: dict[Namespace, int]
-) -> None:
-    queue, other = FairQueue[AdmittedBundle](weights), FairQueue[AdmittedBundle](weights)
-    for number, step in enumerate(steps):
-        if step is not None:
-            name, sizes = step
-            bundles = [bundle(100 * number + place, {name: size}) for place, size in enumerate(sizes)]
-            queue.push_alone(name, bundles, [charged(each)[name] for each in bundles])
-            for each in bundles:
-                push(other, each)
-            mixed = bundle(100 * number + 99, {A: 5, C: 5})
-            assert push(queue, mixed) == push(other, mixed)
-        elif len(queue):
-            assert queue.pop() == other.pop()
-        assert len(queue) == len(other)
-    while len(other):
-        assert queue.pop() == other.pop()
-    assert len(queue) == 0
+def test_what_is_left_of_the_first_is_still_first() -> None:
+    queue = FairQueue[AdmittedBundle]({})
+    first, second, rest = (bundle(number, {A: 1_000}) for number in range(3))
+    push(queue, first)
+    push(queue, second)
+    assert queue.first() is first
+    queue.replace_first(rest)
+    assert len(queue) == 2
+    assert [queue.first(), queue.pop(), queue.pop()] == [rest, rest, second]
 
 
 @pytest.mark.parametrize(("weights", "share"), [({}, 100), ({A: 3}, 150), ({A: 10, B: 10}, 100)])

@@ -131,14 +131,14 @@ def test_what_rests_on_a_swap_under_way_is_admitted_and_follows_it() -> None:
     world, judge = World(), Judge(GENESIS.settlement.origin)
     opening = bundle_of(OPEN)
     judgement = judged(world, opening, judge)
-    judge.add(opening, judgement)
+    judge.add(opening.bundle_id, judgement)
     early = attest(A1, "alpha", 1, item_of(TERMS, 0))
     for entry in (REVEAL, CANCEL, early, OPEN, reveal_entry(TERMS, "wrong")):
         assert judged(world, bundle_of(entry), judge).follows == (SWAP,)
         assert judged(world, bundle_of(entry), judge).claims == frozenset()
     # Another swap's entry in the same bundle is judged all the same.
     assert isinstance(refusal(world, bundle_of(REVEAL, reveal_entry(OTHER, "other")), judge), UselessEntry)
-    judge.remove(opening, judgement)
+    judge.remove(opening.bundle_id, judgement)
     assert isinstance(refusal(world, bundle_of(REVEAL), judge), UselessEntry)
     world.block(OPEN)
     assert judged(world, bundle_of(REVEAL), judge).claims
@@ -147,9 +147,9 @@ def test_what_rests_on_a_swap_under_way_is_admitted_and_follows_it() -> None:
 def test_two_openings_of_one_swap_are_both_remembered() -> None:
     world, judge = World(), Judge(GENESIS.settlement.origin)
     first, second = bundle_of(OPEN), bundle_of(OPEN, beside=b"x")
-    judgements = [(each, judged(world, each, judge)) for each in (first, second)]
-    for bundle, judgement in judgements:
-        judge.add(bundle, judgement)
+    judgements = [(each.bundle_id, judged(world, each, judge)) for each in (first, second)]
+    for judgement in judgements:
+        judge.add(*judgement)
     judge.remove(*judgements[0])
     assert judged(world, bundle_of(REVEAL), judge).follows == (SWAP,)
     judge.remove(*judgements[1])
@@ -165,18 +165,18 @@ def test_changes_of_the_registry_must_be_acceptable_after_those_under_way_or_wit
     assert isinstance(error, UselessEntry)
     assert "has sequence 2" in error.reason
     judgement = judged(world, first, judge)
-    judge.add(first, judgement)
+    judge.add(first.bundle_id, judgement)
     assert judged(world, second, judge).registry_entries
     # The one under way may never be ordered.
     rival = bundle_of(change_entry("alpha", Drain(), at=6), namespace=REGISTRY_NAMESPACE)
     rival_judgement = judged(world, rival, judge)
     assert rival_judgement.registry_entries
     # Only one of two rivals can count; what follows either is admitted.
-    judge.add(rival, rival_judgement)
+    judge.add(rival.bundle_id, rival_judgement)
     assert judged(world, second, judge).registry_entries
-    judge.remove(rival, rival_judgement)
+    judge.remove(rival.bundle_id, rival_judgement)
     assert isinstance(refusal(world, third, judge), UselessEntry)
-    judge.remove(first, judgement)
+    judge.remove(first.bundle_id, judgement)
     assert isinstance(refusal(world, second, judge), UselessEntry)
     both = bundle_of(
         change_entry("alpha", Drain(), at=5),

@@ -10,9 +10,17 @@ from lockstep.order import Placement
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height, Namespace
 from lockstep.v1 import sequencer_pb2
+from sequencer.builder import Run
 from sequencer.client.messages import header_message, placement_message, read_error
 from sequencer.engine import SealedBlock
-from sequencer.prepared import SHARED_BYTES_MAX, PreparedBlocks, failed, placed, response_header
+from sequencer.prepared import (
+    SHARED_BYTES_MAX,
+    PreparedBlocks,
+    failed,
+    placed,
+    placed_run,
+    response_header,
+)
 from tests.unit.sequencer.chain import ALPHA, BETA, MemoryEngine, proposals
 
 
@@ -27,6 +35,17 @@ def test_a_placement_reads_as_it_was(number: int, height: int, first_index: int,
     [outcome] = sequencer_pb2.SubmitStreamResponse.FromString(placed(number, placement)).outcomes
     assert outcome.correlation_id == number
     assert outcome.placement == placement_message(placement)
+
+
+def test_a_run_reads_as_its_placements() -> None:
+    bundle_ids = [BundleId(bytes([each]) * 32) for each in range(5)]
+    run = Run(bundle_ids, Height(2**40), limits.BLOCK_TRANSACTIONS_MAX - 5)
+    for numbers in (range(125, 130), range(2**14 - 2, 2**14 + 3), range(2**64 - 5, 2**64)):
+        one_by_one = b"".join(map(placed, numbers, run))
+        assert placed_run(numbers, run) == one_by_one
+    assert placed_run(range(5), Run(bundle_ids, Height(1), 126)) == b"".join(
+        map(placed, range(5), Run(bundle_ids, Height(1), 126))
+    )
 
 
 def test_a_response_is_its_fields_one_after_another() -> None:

@@ -26,13 +26,14 @@ from tests.unit.sequencer.chain import (
     MemoryEngine,
     bundle,
     proposals,
+    single_bundles,
     waiting_room,
 )
 
 NO_CONTEXT: Any = None
 MADE = proposals(6)
 PLACED = MADE[3].placements[0]
-WINDOW_MS = MADE[3].bundles[0].valid_until_ms
+WINDOW_MS = single_bundles(MADE[3].bundles)[0].valid_until_ms
 STRANGER = BundleId(bytes(32))
 
 

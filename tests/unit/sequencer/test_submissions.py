@@ -8,7 +8,7 @@ import pytest
 
 from lockstep import limits
 from lockstep.errors import Internal, LockstepError, Malformed, QueueFull, ShuttingDown
-from lockstep.order import Bundle, Placement
+from lockstep.order import Bundle, Placement, Singles
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import BundleId, Height
 from lockstep.v1 import sequencer_pb2
@@ -40,7 +40,7 @@ class Rig:
         submissions = Submissions(self.accept_all, self.header, in_flight_max=in_flight_max)
         self.responses = read_all(submissions.answer(self.read(), self.stopping))
 
-    def accept_all(self, numbers: Sequence[int], bundles: Sequence[Bundle], asker: Asker) -> None:
+    def accept_all(self, numbers: Sequence[int], bundles: Singles | Sequence[Bundle], asker: Asker) -> None:
         for number, sent in zip(numbers, bundles, strict=True):
             if isinstance(self.refusal, LockstepError):
                 asker.tell(number, self.refusal)
@@ -219,7 +219,7 @@ async def test_a_defect_behind_what_was_accepted_ends_the_stream_too() -> None:
     rig = Rig()
     accept_all = rig.accept_all
 
-    def accept_some(numbers: Sequence[int], bundles: Sequence[Bundle], asker: Asker) -> None:
+    def accept_some(numbers: Sequence[int], bundles: Singles | Sequence[Bundle], asker: Asker) -> None:
         accept_all(numbers[:2], bundles[:2], asker)
         raise AssertionError("a defect")
 

@@ -14,7 +14,7 @@ from lockstep.v1 import sequencer_pb2
 from sequencer.client.messages import header_message, placement_message
 from sequencer.client.records import Ordered
 from sequencer.client.stream import SubmitStream
-from tests.unit.sequencer.chain import ALPHA, CHAIN, TIME_MS, MemoryEngine, proposals
+from tests.unit.sequencer.chain import ALPHA, CHAIN, TIME_MS, MemoryEngine, proposals, single_bundles
 from tests.unit.sequencer.test_client import VERIFIER, rpc_error
 
 BUNDLE = Bundle((Transaction(ALPHA, b"1"),), TIME_MS + 1)
@@ -65,7 +65,7 @@ def stream_to(stub: Any) -> SubmitStream:  # noqa: ANN401
 
 async def ordered_bundle() -> Bundle:
     [proposal] = proposals(1)
-    [bundle] = proposal.bundles
+    [bundle] = single_bundles(proposal.bundles)
     return Bundle(bundle.transactions, bundle.valid_until_ms)
 
 

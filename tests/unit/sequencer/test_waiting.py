@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep import limits
-from lockstep.block import AdmittedBundle
+from lockstep.block import AdmittedBundle, Parcel
 from lockstep.errors import LockstepError, QueueFull, QuotaExceeded, UselessEntry
 from lockstep.genesis import Quota
-from lockstep.order import Bundle, Transaction
+from lockstep.order import ENTRY_PREFIX_BYTES, Bundle, Transaction
 from lockstep.swap_entries import AttestItem, RejectReason
-from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Namespace, SwapId
+from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, BundleId, Namespace, SwapId
 from sequencer.admission import admit
 from sequencer.builder import footprints_of
 from sequencer.waiting import DECISIONS_MAX, DECISIONS_SHARE, WaitingRoom
@@ -30,6 +30,7 @@ from tests.reference.world import (
     open_entry,
     reveal_entry,
 )
+from tests.unit.sequencer.chain import parcel_of, single_bundles
 
 NAMES = tuple(map(Namespace, ("alpha", "beta", "gamma", "delta")))
 ALPHA, BETA, GAMMA, DELTA = NAMES
@@ -47,6 +48,11 @@ def room_of(*, bundles_max: int = 10_000, bytes_max: int = 10**9, quota: Quota |
         bundles_max=bundles_max,
         bytes_max=bytes_max,
     )
+
+
+def ids_of(taken: Iterable[AdmittedBundle | Parcel]) -> list[BundleId]:
+    alone = [each.bundle_ids if isinstance(each, Parcel) else (each.bundle_id,) for each in taken]
+    return [bundle_id for each in alone for bundle_id in each]
 
 
 def size_of(each: AdmittedBundle) -> int:
@@ -93,7 +99,7 @@ def test_decisions_go_first_through_a_flood_of_everything_else() -> None:
         take(room, world, each)
     chosen, expired = room.gather(START_MS + 300)
     assert (chosen[:2], expired) == ([reveal, attestation], [])
-    assert sum(map(size_of, chosen)) <= limits.BLOCK_BYTES_MAX
+    assert sum(map(size_of, single_bundles(chosen))) <= limits.BLOCK_BYTES_MAX
     assert len(chosen) > 10
 
 
@@ -169,13 +175,13 @@ def test_decisions_leave_half_of_the_block_to_everything_else() -> None:
         take(room, world, rollup)
         take(room, world, vote)
     chosen, _ = room.gather(START_MS + 300)
-    decided_bytes = sum(size_of(each) for each in chosen if each in votes)
+    decided_bytes = sum(size_of(each) for each in single_bundles(chosen) if each in votes)
     vote_bytes, half_bytes = size_of(votes[0]), limits.BLOCK_BYTES_MAX // DECISIONS_SHARE
     assert half_bytes - vote_bytes < decided_bytes <= half_bytes
-    left_bytes = limits.BLOCK_BYTES_MAX - sum(map(size_of, chosen))
+    left_bytes = limits.BLOCK_BYTES_MAX - sum(map(size_of, single_bundles(chosen)))
     assert 0 <= left_bytes < size_of(rollups[0])
     again, _ = room.gather(START_MS + 301)
-    assert {each.bundle_id for each in votes} <= {each.bundle_id for each in (*chosen, *again)}
+    assert {each.bundle_id for each in votes} <= {*ids_of(chosen), *ids_of(again)}
 
 
 def test_no_namespace_fills_the_queue() -> None:
@@ -204,7 +210,7 @@ def test_a_light_namespace_is_in_the_next_block_whatever_waits() -> None:
         for each in (light, opening):
             take(room, world, each)
         chosen, _ = room.gather(START_MS + number)
-        assert {light.bundle_id, opening.bundle_id} <= {each.bundle_id for each in chosen}
+        assert {light.bundle_id, opening.bundle_id} <= {*ids_of(chosen)}
         room.settle(chosen)
 
 
@@ -273,10 +279,12 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
     waiting: dict[bytes, AdmittedBundle] = {}
     for number, step in enumerate(steps):
         if isinstance(step, str):
-            out = room.gather(START_MS + 1)[0] if step == "gather" else room.clear()
-            assert {each.bundle_id for each in out} == waiting.keys()
             if step == "gather":
+                out = room.gather(START_MS + 1)[0]
+                assert {*ids_of(out)} == waiting.keys()
                 room.settle(out)
+            else:
+                assert {*room.clear()} == waiting.keys()
             waiting.clear()
         else:
             names, size = step
@@ -297,7 +305,7 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
 @given(
     st.lists(
         st.one_of(
-            st.lists(st.tuples(SOME_NAMES, st.integers(1, 9)), min_size=1, max_size=4),
+            st.tuples(st.sampled_from(NAMES), st.lists(st.integers(1, 9), min_size=1, max_size=4)),
             st.just("gather"),
         ),
         max_size=20,
@@ -305,20 +313,21 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
     st.sampled_from([Quota(10**9, 10**9), Quota(6, 10**9), Quota(10**9, 60)]),
 )
 def test_what_is_taken_at_once_would_have_been_taken_one_by_one(
-    steps: list[list[tuple[list[Namespace], int]] | str], quota: Quota
+    steps: list[tuple[Namespace, list[int]] | str], quota: Quota
 ) -> None:
-    world = World()
+    world, places = World(), dict[BundleId, Namespace]()
     room, other = (room_of(bundles_max=8, bytes_max=900, quota=quota) for _ in range(2))
     for number, step in enumerate(steps):
         if isinstance(step, str):
-            assert room.gather(START_MS + 1) == other.gather(START_MS + 1)
+            taken = [ids_of(each.gather(START_MS + 1)[0]) for each in (room, other)]
+            # Turns may differ, nobody's order within a namespace does.
+            assert sorted(taken[0], key=places.__getitem__) == sorted(taken[1], key=places.__getitem__)
             continue
-        bundles = [bundle(bytes([number, place]) * size, *names) for place, (names, size) in enumerate(step)]
-        if room.take_at_once(bundles, world.register.registry, 0):
-            assert all(len(each.transactions) == 1 for each in bundles)
-            # By namespace: nobody's order within one is changed.
-            touched = [each.transactions[0].namespace for each in bundles]
-            for each in sorted(bundles, key=lambda one: touched.index(one.transactions[0].namespace)):
+        name, sizes = step
+        bundles = [bundle(bytes([number, place]) * size, name) for place, size in enumerate(sizes)]
+        places |= {each.bundle_id: name for each in bundles}
+        if room.take_at_once(parcel_of(bundles), world.register.registry, 0):
+            for each in bundles:
                 take(other, world, each)
         else:
             for each in bundles:
@@ -335,10 +344,45 @@ def _outcome(room: WaitingRoom, world: World, each: AdmittedBundle) -> str:
     return "taken"
 
 
-def test_entries_of_the_system_are_not_taken_unseen() -> None:
-    world, room = with_open_swaps(), room_of()
-    reveal = swap_bundle(reveal_entry(TERMS[0], "0"))
-    assert not room.take_at_once([bundle(b"x"), reveal], world.register.registry, 0)
+def test_a_block_cuts_a_parcel_and_the_next_has_the_rest() -> None:
+    world, room = World(), room_of(bundles_max=100_000)
+    registry, size = world.register.registry, 4_000
+    fitting = limits.BLOCK_BYTES_MAX // (ENTRY_PREFIX_BYTES + size)
+    bundles = [bundle(number.to_bytes(2, "big").ljust(size, b"x")) for number in range(fitting + 100)]
+    other = bundle(b"another's", BETA)
+    assert room.take_at_once(parcel_of(bundles), registry, 0)
+    assert room.take_at_once(parcel_of([other]), registry, 0)
+    first, _ = room.gather(START_MS + 1)
+    # A large parcel takes turns in parts, none larger than one bundle may be.
+    assert first[1] == parcel_of([other])
+    in_first = [each for each in ids_of(first) if each != other.bundle_id]
+    assert fitting - 1 <= len(in_first) <= fitting
+    assert len(room) == len(bundles) - len(in_first)
+    take(room, world, bundle(b"behind"))
+    second, _ = room.gather(START_MS + 2)
+    assert in_first + ids_of(second)[:-1] == [each.bundle_id for each in bundles]
     assert len(room) == 0
-    assert room.take_at_once([bundle(b"x"), bundle(b"y", BETA)], world.register.registry, 0)
-    assert len(room) == 2
+
+
+def test_what_is_late_in_a_parcel_is_taken_out_of_it() -> None:
+    world, room = World(), room_of()
+    windows_ms = (START_MS + 5, START_MS + 300, START_MS + 301, START_MS + 300)
+    bundles = [bundle(b"%d" % number, until_ms=each) for number, each in enumerate(windows_ms)]
+    assert room.take_at_once(parcel_of(bundles), world.register.registry, 0)
+    chosen, late = room.gather(START_MS + 300)
+    assert chosen == [parcel_of(bundles[2:3])]
+    expected = [(bundles[place].bundle_id, windows_ms[place]) for place in (0, 1, 3)]
+    assert [tuple(each) for each in late] == expected
+    assert len(room) == 0
+    assert room.take_at_once(parcel_of(bundles[:2]), world.register.registry, 0)
+    assert len(room.gather(START_MS + 300)[1]) == 2
+    assert len(room) == 0
+
+
+def test_what_waits_in_parcels_can_be_let_go() -> None:
+    world, room = World(), room_of(bundles_max=8)
+    bundles = [bundle(b"%d" % number) for number in range(4)]
+    for _ in range(3):
+        assert room.take_at_once(parcel_of(bundles), world.register.registry, 0)
+        assert room.clear() == [each.bundle_id for each in bundles]
+        assert len(room) == 0

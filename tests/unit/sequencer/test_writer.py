@@ -1,7 +1,7 @@
 """The writer over an engine that the test holds back: who is answered when, and what is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ from lockstep.registry_entries import RegistryChange, SetRules, SignedBy, sign_c
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, PublicKey
 from sequencer.admission import admit
 from sequencer.answers import Outcome
-from sequencer.builder import Proposal
+from sequencer.builder import Proposal, Run
 from sequencer.chain import ChainState
 from sequencer.engine import SealedBlock
 from sequencer.feed import Feed
@@ -46,6 +46,7 @@ from tests.unit.sequencer.chain import (
     TIME_MS,
     MemoryEngine,
     admitted,
+    parcel_of,
     waiting_room,
 )
 
@@ -265,12 +266,16 @@ class Told:
         assert number not in self.outcomes
         self.outcomes[number] = outcome
 
+    def tell_run(self, numbers: Sequence[int], run: Run) -> None:
+        for number, placement in zip(numbers, run, strict=True):
+            self.tell(number, placement)
+
 
 async def test_many_that_need_no_closer_look_are_accepted_at_once() -> None:
     bundles = [admitted(b"%d" % number) for number in range(5)]
     async with running() as rig:
         told, other = Told(), Told()
-        assert rig.writer.accept_at_once([7, 8, 9], bundles[:3], told)
+        assert rig.writer.accept_at_once([7, 8, 9], parcel_of(bundles[:3]), told)
         rig.writer.accept(bundles[1], other, 3)
         await rig.asked()
         rig.let()
@@ -302,10 +307,10 @@ async def test_if_one_needs_a_closer_look_none_is_accepted_at_once(others: list[
         await ordered
         rig.writer.submit(admitted(b"under way"))
         told, bundles = Told(), [admitted(b"new"), *others]
-        assert not rig.writer.accept_at_once(range(len(bundles)), bundles, told)
+        assert not rig.writer.accept_at_once(range(len(bundles)), parcel_of(bundles), told)
         assert (told.outcomes, rig.writer.live_ids) == ({}, 2)
         rig.writer.refuse(ShuttingDown())
-        assert not rig.writer.accept_at_once([1], [admitted(b"new")], told)
+        assert not rig.writer.accept_at_once([1], parcel_of([admitted(b"new")]), told)
 
 
 async def test_a_full_queue_refuses_before_it_accepts() -> None:

@@ -60,7 +60,10 @@ class Stage:
 
     async def stage_ns(self) -> Mapping[str, Mapping[str, int]]:
         """Return the time that each process which counts it has spent in each stage so far, in ns."""
-        return {"sequencer": (await self.clients.sequencer.status()).stage_ns}
+        nodes = [name for name in self.running() if name in self.clients.nodes]
+        told = await asyncio.gather(*(self.clients.nodes[name].status() for name in nodes))
+        stage_ns = {name: status.stage_ns for name, status in zip(nodes, told, strict=True)}
+        return {"sequencer": (await self.clients.sequencer.status()).stage_ns, **stage_ns}
 
     async def wait_executed(self, names: Collection[str], height: int) -> None:
         """Wait until nodes have executed a block."""

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from deploy.benchmark.scenarios import SCENARIOS, Set, names_of
-from sequencer.stages import STAGES
+from rollups.stages import STAGES as ROLLUP_STAGES
+from sequencer.stages import STAGES as SEQUENCER_STAGES
 
 TINY = ("--quick", "--runs", "1", "--count", "30", "--accounts", "40")
 
@@ -47,8 +48,12 @@ def test_scenarios_tell_figures_limits_goals_cpu_and_stages(tmp_path: Path) -> N
         assert scenario["command"].startswith(f"./deploy/bench --only {name} --quick --runs 1 --count 30")
         assert scenario["effort"]["transfers"] == 30
         assert scenario["cpu"].keys() == scenario["cpu_us_each"].keys() >= {"sequencer", "load"}
-        assert tuple(scenario["stages_us_each"]["sequencer"]) == STAGES
-        assert all(time_us > 0 for time_us in scenario["stages_us_each"]["sequencer"].values())
+        stages = {name: tuple(us_each) for name, us_each in scenario["stages_us_each"].items()}
+        assert stages.pop("sequencer") == SEQUENCER_STAGES
+        assert set(stages.values()) == {ROLLUP_STAGES}
+        for us_each in scenario["stages_us_each"].values():
+            untouched = {stage for stage, us in us_each.items() if not us > 0}
+            assert untouched <= (set() if name == "swap-idle" else {"attest"}), "only swaps are attested"
         for figure in scenario["figures"]:
             assert 0 < figure["lowest"] <= figure["median"] <= figure["highest"]
             assert (figure["ratio"] is None) == (figure["limit"] is None)

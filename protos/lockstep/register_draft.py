@@ -1,24 +1,27 @@
 """The register while a block is applied to it: what changes, beside the register that it changes.
 
-Owns the bookkeeping that keeps a block's cost in proportion to its entries: nothing is copied before
-`finish`, and then once; the alarms; the tree's update; whose place a new swap takes in a full register. Knows
+Owns the bookkeeping that keeps a block's cost in proportion to its entries: nothing is made before `finish`,
+and then once; the alarms; the tree's update; whose place a new swap takes in a full register. Knows
 no rule of entries. Invariant: the register that it was made from stays as it was, and the indexes of the one
 that `finish` returns agree with its records.
 """
 
-from collections import deque
-from collections.abc import Mapping, Set
+from collections import defaultdict, deque
 from dataclasses import replace
 from heapq import heappop, heappush
-from itertools import islice
+from itertools import chain, islice
+from typing import Final
 
 from lockstep import limits
+from lockstep.layered_map import LayeredMap
 from lockstep.merkle_map import key_hash, value_hash
 from lockstep.register_records import Place, SwapRecord, encode_record
 from lockstep.register_state import Register, RegisterEvent, alarm_ms
 from lockstep.types import HeaderHash, Height, SwapId
 
 __pure__ = True
+
+_NO_ALARM: Final[LayeredMap[SwapId, None]] = LayeredMap()
 
 
 class Draft:
@@ -106,8 +109,10 @@ class Draft:
 
     def finish(self, header_hash: HeaderHash) -> Register:
         """Return the register after the block."""
-        header_hashes = {**self.before.header_hashes, self.height: header_hash}
-        header_hashes.pop(Height(self.height - limits.HEADERS_REMEMBERED), None)
+        aged = Height(self.height - limits.HEADERS_REMEMBERED)
+        header_hashes = self.before.header_hashes.changed(
+            removed=(aged,) if aged in self.before.header_hashes else (), put={self.height: header_hash}
+        )
         records = self.before.records
         changed = {each for each, record in self._touched.items() if record is not records.get(each)}
         return replace(
@@ -124,53 +129,52 @@ class Draft:
             changed=changed,
         )
 
-    def _records(self) -> Mapping[SwapId, SwapRecord]:
-        if not self._touched:
-            return self.before.records
-        records, opened = dict(self.before.records), []
+    def _records(self) -> LayeredMap[SwapId, SwapRecord]:
+        before = self.before.records
+        changed: dict[SwapId, SwapRecord] = {}
+        opened: list[SwapRecord] = []
+        gone: list[SwapId] = []
         for swap_id, record in self._touched.items():
-            old = records.get(swap_id)
+            old = before.get(swap_id)
             if old is not None and record is not None and old.opened == record.opened:
-                records[swap_id] = record
+                changed[swap_id] = record
                 continue
             if old is not None:
-                del records[swap_id]
+                gone.append(swap_id)
             if record is not None:
                 opened.append(record)
-        records.update((each.swap_id, each) for each in sorted(opened, key=lambda record: record.opened))
-        return records
+        changed.update((each.swap_id, each) for each in sorted(opened, key=lambda record: record.opened))
+        return before.changed(removed=gone, put=changed) if self._touched else before
 
-    def _alarms(self) -> Mapping[int, Set[SwapId]]:
-        if not self._touched:
-            return self.before.alarms
-        alarms, own = dict(self.before.alarms), dict[int, set[SwapId]]()
-
-        def at(ms: int) -> set[SwapId]:
-            if ms not in own:
-                alarms[ms] = own[ms] = set(alarms.get(ms, ()))
-            return own[ms]
-
+    def _alarms(self) -> LayeredMap[int, LayeredMap[SwapId, None]]:
+        before = self.before.alarms
+        off: defaultdict[int, list[SwapId]] = defaultdict(list)
+        on: defaultdict[int, list[SwapId]] = defaultdict(list)
         for swap_id, record in self._touched.items():
             old = self.before.records.get(swap_id)
             old_ms = None if old is None else alarm_ms(old, self.before.time_ms)
             new_ms = None if record is None else alarm_ms(record, self.time_ms)
             if old_ms is not None and old_ms != new_ms:
-                at(old_ms).remove(swap_id)
+                off[old_ms].append(swap_id)
             if new_ms is not None and old_ms != new_ms:
-                at(new_ms).add(swap_id)
-        for ms, swap_ids in own.items():
-            if not swap_ids:
-                del alarms[ms]
-        return alarms
+                on[new_ms].append(swap_id)
+        alarms = {
+            ms: before.get(ms, _NO_ALARM).changed(removed=off[ms], put=dict.fromkeys(on[ms]))
+            for ms in off.keys() | on.keys()
+        }
+        return before.changed(
+            removed=[ms for ms, swaps in alarms.items() if not swaps and ms in before],
+            put={ms: swaps for ms, swaps in alarms.items() if swaps},
+        )
 
-    def _remembered(self) -> Mapping[Place, bytes]:
+    def _remembered(self) -> LayeredMap[Place, bytes]:
+        before = self.before.attestations
         if not self._attestations:
-            return self.before.attestations
-        remembered = {**self.before.attestations, **self._attestations}
-        too_many = max(0, len(remembered) - limits.ATTESTATIONS_REMEMBERED)
-        for place in list(islice(remembered, too_many)):
-            del remembered[place]
-        return remembered
+            return before
+        too_many = max(0, len(before) + len(self._attestations) - limits.ATTESTATIONS_REMEMBERED)
+        return before.changed(put=self._attestations).changed(
+            removed=list(islice(chain(before, self._attestations), too_many))
+        )
 
     def _leaf_of(self, swap_id: SwapId) -> tuple[bytes, bytes | None]:
         record = self.record(swap_id)

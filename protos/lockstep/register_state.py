@@ -1,12 +1,12 @@
 """The swap register after a block, what a block brings to it, and what then happens: the register as data.
 
 Owns the records that `lockstep.register` steps, and the root over them. Immutable: `apply_block` returns a
-new register and leaves the old one valid; mappings in here are never changed in place. Invariant: everything
+new register and leaves the old one valid. Invariant: everything
 but the root's tree and the two indexes (`alarms`, `changed`) follows from the order alone, and those follow
 from the rest.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -17,6 +17,7 @@ from lockstep.encoding import u64
 from lockstep.genesis import Genesis
 from lockstep.hashing import REGISTER, tagged_hash
 from lockstep.header import Tip
+from lockstep.layered_map import LayeredMap
 from lockstep.merkle_map import MapProof, MerkleMap
 from lockstep.register_records import Place, SwapRecord, Vote
 from lockstep.registry import RegistryEvent
@@ -47,7 +48,7 @@ class Register:
 
     registry: Registry
     """Who and what the chain knows."""
-    records: Mapping[SwapId, SwapRecord]
+    records: LayeredMap[SwapId, SwapRecord]
     """The swaps, in order of opening; at most REGISTER_RECORDS_MAX."""
     height: Height
     """The block just applied; 0 at genesis."""
@@ -55,14 +56,14 @@ class Register:
     """The hash of its header; the chain id at genesis."""
     time_ms: int
     """Its log time; the genesis time at genesis."""
-    header_hashes: Mapping[Height, HeaderHash]
+    header_hashes: LayeredMap[Height, HeaderHash]
     """The last HEADERS_REMEMBERED hashes, this block's included, ascending."""
-    attestations: Mapping[Place, bytes]
+    attestations: LayeredMap[Place, bytes]
     """The last ATTESTATIONS_REMEMBERED `_swap` entries of which a vote counted, ascending by place."""
     merkle_map: MerkleMap
     """The tree over the records' bytes, by swap id."""
-    alarms: Mapping[int, Set[SwapId]]
-    """For every record the next log time at which it must be looked at: see `alarm_ms`."""
+    alarms: LayeredMap[int, LayeredMap[SwapId, None]]
+    """The records by the next log time at which each must be looked at: see `alarm_ms`."""
     changed: Set[SwapId]
     """The swaps whose record the block opened, changed or dropped."""
 
@@ -110,14 +111,14 @@ def genesis_register(genesis: Genesis) -> Register:
     """Return the register of a chain without blocks."""
     return Register(
         registry=Registry.from_genesis(genesis),
-        records={},
+        records=LayeredMap(),
         height=Height(0),
         header_hash=HeaderHash(genesis.chain_id),
         time_ms=genesis.genesis_time_ms,
-        header_hashes={},
-        attestations={},
+        header_hashes=LayeredMap(),
+        attestations=LayeredMap(),
         merkle_map=MerkleMap(),
-        alarms={},
+        alarms=LayeredMap(),
         changed=frozenset(),
     )
 

@@ -22,6 +22,7 @@ from lockstep.attesters import AttesterSet, encode_attesters, read_attesters
 from lockstep.encoding import Reader, u8, u32, u64
 from lockstep.errors import Malformed
 from lockstep.genesis import Genesis
+from lockstep.layered_map import LayeredMap
 from lockstep.merkle_map import MerkleMap, key_hash, value_hash
 from lockstep.register_records import (
     EncodedLeg,
@@ -83,21 +84,23 @@ def restore(genesis: Genesis, table: Iterable[tuple[bytes, bytes]]) -> Register:
     meta.finish()
     headers = {Height(int.from_bytes(key, "big")): HeaderHash(v) for key, v in kinds[_HEADER].items()}
     records = _restore_records(kinds[_RECORD].values())
-    alarms: dict[int, set[SwapId]] = {}
+    alarms: dict[int, dict[SwapId, None]] = {}
     for record in records:
-        alarms.setdefault(alarm_ms(record, time_ms), set()).add(record.swap_id)
+        alarms.setdefault(alarm_ms(record, time_ms), {})[record.swap_id] = None
     return Register(
         registry=Registry.restore(genesis, changed_height, kinds[_REGISTRY].items()),
-        records={record.swap_id: record for record in records},
+        records=LayeredMap({record.swap_id: record for record in records}),
         height=height,
         header_hash=header_hash,
         time_ms=time_ms,
-        header_hashes=dict(sorted(headers.items())),
-        attestations={_decode_place(key): kinds[_ATTESTATION][key] for key in sorted(kinds[_ATTESTATION])},
+        header_hashes=LayeredMap(dict(sorted(headers.items()))),
+        attestations=LayeredMap(
+            {_decode_place(key): kinds[_ATTESTATION][key] for key in sorted(kinds[_ATTESTATION])}
+        ),
         merkle_map=MerkleMap().update(
             (key_hash(record.swap_id), value_hash(encode_record(record))) for record in records
         ),
-        alarms=alarms,
+        alarms=LayeredMap({ms: LayeredMap(swaps) for ms, swaps in alarms.items()}),
         changed=frozenset(),
     )
 
@@ -122,7 +125,7 @@ def _header_rows(old: Register | None, new: Register) -> Iterator[Row]:
         if height in new.header_hashes:
             break
         yield _HEADER + u64(height), None
-    for height in reversed(tuple(new.header_hashes)):
+    for height in reversed(new.header_hashes):
         if old is not None and height <= old.height:
             break
         yield _HEADER + u64(height), new.header_hashes[height]
@@ -133,7 +136,7 @@ def _attestation_rows(old: Register | None, new: Register) -> Iterator[Row]:
         if place in new.attestations:
             break
         yield _ATTESTATION + _encode_place(place), None
-    for place in reversed(tuple(new.attestations)):
+    for place in reversed(new.attestations):
         if old is not None and place.height <= old.height:
             break
         yield _ATTESTATION + _encode_place(place), new.attestations[place]

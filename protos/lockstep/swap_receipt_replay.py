@@ -15,6 +15,7 @@ from typing import Final
 
 from lockstep.errors import Malformed
 from lockstep.header import Header
+from lockstep.layered_map import LayeredMap
 from lockstep.merkle_map import MerkleMap
 from lockstep.register import (
     BlockInput,
@@ -47,15 +48,15 @@ def register_before(first: Header, registry: Registry) -> Register:
     """
     return Register(
         registry=replace(registry, pending=()),
-        records={},
+        records=LayeredMap(),
         height=Height(first.height - 1),
         header_hash=first.parent_hash,
         # The deadlines of a swap lie behind its opening, so any time before it will do.
         time_ms=first.time_ms - 1,
-        header_hashes={},
-        attestations={},
+        header_hashes=LayeredMap(),
+        attestations=LayeredMap(),
         merkle_map=MerkleMap(),
-        alarms={},
+        alarms=LayeredMap(),
         changed=frozenset(),
     )
 

@@ -101,6 +101,7 @@ class Book:
         self._addresses: dict[BundleId, Address] = {}
         self._alarms: list[tuple[int, SwapId]] = []
         self._messages: dict[SwapId, tuple[Swap, bridge_pb2.Swap]] = {}
+        self._over: list[SwapId] = []
         for swap in self.live.values():
             self._index(None, swap)
 
@@ -116,39 +117,43 @@ class Book:
         self._next_number += 1
         return self._next_number - 1
 
-    def put(self, swap: Swap, *events: bridge_pb2.SwapEvent) -> Swap:
-        """Take in a changed swap and what happened to it, and return it with its change's number."""
-        old = self.live.get(swap.swap_id)
-        return self.put_over(old, swap, *events)
+    def put(self, swap: Swap, *events: bridge_pb2.SwapEvent) -> None:
+        """Take in a changed swap and what happened to it."""
+        self.put_over(self.live.get(swap.swap_id), swap, *events)
 
-    def put_over(self, old: Swap | None, swap: Swap, *events: bridge_pb2.SwapEvent) -> Swap:
+    def put_over(self, old: Swap | None, swap: Swap, *events: bridge_pb2.SwapEvent) -> None:
         """The same for a swap that was not in memory; `old` is what the database has of it."""
         if swap != old:
             self.batch.before.setdefault(swap.swap_id, old)
-            swap = self._number(old, swap)
             self.live[swap.swap_id] = swap
             self.unordered_count += (swap.phase in UNORDERED) - (old is not None and old.phase in UNORDERED)
             self._index(old, swap)
         for event in events:
             self.add_event(swap.swap_id, event)
-        return swap
 
-    def message_of(self, swap: Swap) -> bridge_pb2.Swap:
-        """Return a swap in memory as it travels. It is made once: nobody may change it."""
+    def told(self, swap_id: SwapId) -> bridge_pb2.Swap:
+        """Return how a swap is told that is in memory, or was until the last commit. Nobody may change it."""
+        known = self._messages.get(swap_id)
+        return self._message_of(self.live[swap_id]) if known is None else known[1]
+
+    def _message_of(self, swap: Swap) -> bridge_pb2.Swap:
+        """Return a swap as it travels. It is made once."""
         known = self._messages.get(swap.swap_id)
-        return known[1] if known is not None and known[0] is swap else swap_message(swap)
+        if known is None or known[0] is not swap:
+            known = self._messages[swap.swap_id] = swap, swap_message(swap)
+        return known[1]
 
-    def _number(self, old: Swap | None, swap: Swap) -> Swap:
-        """Return the swap with the number of this change, if it is one that can be seen."""
+    def _number(self, old: Swap | None, swap: Swap) -> None:
+        """Give a swap the number of its change, if it is one that can be seen."""
+        before = None if old is None else self._message_of(old)
         message = swap_message(swap)
-        if old is None or self.message_of(old) != message:
-            swap = replace(swap, sequence=self.next_sequence)
+        if before != message:
             message.sequence = self.next_sequence
+            swap = self.live[swap.swap_id] = replace(swap, sequence=self.next_sequence)
             self.next_sequence += 1
             row = (swap.sequence, swap.swap_id, message.SerializeToString())
             self.batch.rows[writing.PUT_CHANGE].append(row)
         self._messages[swap.swap_id] = swap, message
-        return swap
 
     def put_over_view(self, view: bridge_pb2.Swap, *events: bridge_pb2.SwapEvent) -> None:
         """Take in how a swap that is over and not in memory is told from now on, and what happened to it."""
@@ -198,21 +203,28 @@ class Book:
                 yield swap
 
     def statements(self) -> Iterator[Statement]:
-        """Yield what the next transaction writes: the register, all that changed, what is forgotten."""
+        """Yield what the next transaction writes: the register, all that changed, what is forgotten.
+
+        Whatever it changes of a swap is one change with one number.
+        """
+        for swap_id, old in self.batch.before.items():
+            self._number(old, self.live[swap_id])
         yield from writing.register_statements(self._register_rows.items())
         changed = [(old, self.live[swap_id]) for swap_id, old in self.batch.before.items()]
         yield writing.PUT_COMMITS, [(self.commits + 1,)]
         yield writing.PUT_VIEW, list(self.batch.views.values())
-        yield from writing.swap_statements(changed, self.message_of)
+        yield from writing.swap_statements(changed, self._message_of)
         yield from self.batch.rows.items()
         yield from writing.pruning_statements(next_sequence=self.next_sequence, time_ms=self.register.time_ms)
 
     def committed(self) -> Effects:
         """Take note that `statements` are durable, and return what is to be done now."""
         effects = Effects(tuple(self._started()), tuple(self._stopped()))
-        for swap_id in self.batch.before:
-            if self.live[swap_id].is_final:
-                del self.live[swap_id], self._messages[swap_id]
+        for swap_id in self._over:
+            self._messages.pop(swap_id, None)
+        self._over = [swap_id for swap_id in self.batch.before if self.live[swap_id].is_final]
+        for swap_id in self._over:
+            del self.live[swap_id]
         self.commits += 1
         self.durable_sequence = self.next_sequence
         self.heights = self.batch.heights or self.heights

@@ -5,15 +5,16 @@ reads the database for what is over and no longer in memory. Invariant: a repeat
 and gets the answer of the first.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from google.protobuf.message import Message
 
 from bridge import storage
 from bridge import swap as rules
-from bridge.blocks import ENTRY_NAMES, plan
+from bridge.blocks import ENTRY_NAMES, opened_ids, plan
 from bridge.book import Book
-from bridge.commands import Accept, Propose, Reveal, Withdraw
+from bridge.commands import Accept, Command, Follow, Propose, Reveal, Withdraw
 from bridge.history import local_event, name_leg
 from bridge.phases import UNORDERED, LegState, Phase
 from bridge.reading import Views
@@ -38,48 +39,67 @@ class Calls:
         self._book = book
         self._database = database
         self._views = Views(database)
+        self._requests: Mapping[bytes, tuple[SwapId, RevealPolicy]] = {}
+        self.over: Mapping[SwapId, Swap] = {}
+        """Swaps that are over, of those that the batch is about."""
         self.is_caught_up = False
         """Whether the newest block was followed once, so that what is unknown here is not in the order."""
 
-    async def propose(self, command: Propose) -> Message:
+    async def look_up(self, commands: Iterable[Command]) -> None:
+        """Read at once what the database holds of what a batch of commands is about."""
+        keys = [each.proposal.idempotency_key for each in commands if isinstance(each, Propose)]
+        self._requests = await storage.load_requests(self._database, keys)
+        swap_ids = {swap_id for each in commands for swap_id in subjects(each)} - self._book.live.keys()
+        self.over = await storage.load_final(self._database, swap_ids, self._book.register)
+
+    async def answer(self, swap_id: SwapId) -> Message:
+        """Return how a swap stands after the batch, for whom `propose` and `accept` answered with its id."""
+        if swap_id in self.over and swap_id not in self._book.live:
+            view = await self._views.swap(swap_id)
+            assert view is not None, "it was in the database"
+            return view
+        return self._book.told(swap_id)
+
+    def propose(self, command: Propose) -> SwapId:
         """Register terms, or find them registered.
 
         Order of checks: the key's earlier request, the terms' registration, times and rollups, room.
         """
         proposal = command.proposal
-        known = await self._request_of(proposal.idempotency_key)
+        known = self._book.batch.proposals.get(proposal.idempotency_key)
+        known = known or self._requests.get(proposal.idempotency_key)
         if known is not None and known != (proposal.swap_id, proposal.policy):
             raise Conflict(subject="proposal with idempotency key", key=proposal.idempotency_key.hex())
         if known is None:
-            await self._register(proposal)
+            self._register(proposal)
             self._book.add_proposal(proposal)
-        return await self._answer(proposal.swap_id)
+        return proposal.swap_id
 
-    async def accept(self, command: Accept) -> Message:
+    def accept(self, command: Accept) -> SwapId:
         """Take a lock. A leg's first lock stands as long as it can act; an expired one makes room.
 
         Order of checks: the swap, the lock's repetition, its fit (`verify_lock_fits`), whether it is still
         needed, whether another is there.
         """
-        swap, leg = await self._get(command.swap_id), command.leg
+        swap, leg = self._get(command.swap_id), command.leg
         given = swap.locks.get(leg)
         if given is not None and given.payload == command.lock.payload:
-            return await self._answer(swap.swap_id)
+            return swap.swap_id
         time_ms = self._book.register.time_ms
         lock = verify_lock_fits(command.lock, swap.terms, swap.swap_id, leg, time_ms=time_ms)
         # A swap that is over was opened or lapsed, and an attested leg is locked or rejected: nothing to do.
         if swap.is_final or swap.leg_states[leg] in (LegState.LOCKED, LegState.REJECTED):
-            return await self._answer(swap.swap_id)
+            return swap.swap_id
         if given is not None:
             raise Conflict(subject=f"lock of {name_leg(swap, leg)} of swap", key=swap.swap_id.hex())
         text = f"the lock of {name_leg(swap, leg)}, valid until {lock.valid_until_ms}"
         self._book.put(rules.with_lock(swap, leg, lock), local_event("given", text, time_ms=time_ms))
         plan(self._book, swap.swap_id)
-        return await self._answer(swap.swap_id)
+        return swap.swap_id
 
     async def reveal(self, command: Reveal) -> Message | None:
         """Have a preimage sent. Returns the answer if a Reveal acted before, else None: it comes later."""
-        swap = await self._get(command.swap_id)
+        swap = self._get(command.swap_id)
         if not is_preimage_of(command.preimage, swap.terms):
             raise UselessEntry(kind="Reveal", reason="the preimage does not open the hashlock")
         if (acted := await self._acted(swap.swap_id, SendKind.REVEAL)) is not None:
@@ -91,7 +111,7 @@ class Calls:
 
     async def withdraw(self, command: Withdraw) -> Message | None:
         """Have a cancellation sent. Returns the answer if one acted before, else None: it comes later."""
-        swap = await self._get(command.entry.swap_id)
+        swap = self._get(command.entry.swap_id)
         verify_cancel(command.entry, swap.terms)
         if (acted := await self._acted(swap.swap_id, SendKind.CANCEL)) is not None:
             return bridge_pb2.CancelResponse.FromString(acted)
@@ -101,8 +121,8 @@ class Calls:
         self._send(swap, rules.cancel(swap, encoded, chain=chain, time_ms=time_ms))
         return None
 
-    async def _register(self, proposal: Proposal) -> None:
-        book, swap = self._book, await self._find(proposal.swap_id)
+    def _register(self, proposal: Proposal) -> None:
+        book, swap = self._book, self._find(proposal.swap_id)
         if swap is None:
             self._insist_caught_up()
             verify_openable(proposal.terms, book.register.registry, time_ms=book.register.time_ms)
@@ -153,32 +173,15 @@ class Calls:
     def _now(self) -> tuple[ChainId, int]:
         return self._book.register.registry.chain_id, self._book.register.time_ms
 
-    async def _get(self, swap_id: SwapId) -> Swap:
-        swap = await self._find(swap_id)
+    def _get(self, swap_id: SwapId) -> Swap:
+        swap = self._find(swap_id)
         if swap is None:
             self._insist_caught_up()
             raise UnknownSwap(swap_id=swap_id.hex())
         return swap
 
-    async def _find(self, swap_id: SwapId) -> Swap | None:
-        swap = self._book.live.get(swap_id)
-        return swap or await storage.load_final(self._database, swap_id, self._book.register)
-
-    async def _answer(self, swap_id: SwapId) -> Message:
-        swap = self._book.live.get(swap_id)
-        view = self._book.message_of(swap) if swap is not None else await self._views.swap(swap_id)
-        assert view is not None, "who is answered about a swap has found it"
-        return view
-
-    async def _request_of(self, key: bytes) -> tuple[SwapId, RevealPolicy] | None:
-        if (new := self._book.batch.proposals.get(key)) is not None:
-            return new
-        row = await self._database.read_one(
-            "SELECT swap_id, policy FROM proposals "
-            "WHERE idempotency_key = ? AND sound(seal, idempotency_key, swap_id, policy)",
-            (key,),
-        )
-        return None if row is None else (SwapId(row[0]), RevealPolicy(row[1]))
+    def _find(self, swap_id: SwapId) -> Swap | None:
+        return self._book.live.get(swap_id) or self.over.get(swap_id)
 
     async def _acted(self, swap_id: SwapId, kind: SendKind) -> bytes | None:
         if (new := self._book.batch.acted.get((swap_id, kind))) is not None:
@@ -189,3 +192,18 @@ class Calls:
             (swap_id, kind),
         )
         return None if row is None else bytes(row[0])
+
+
+def subjects(command: Command) -> Collection[SwapId]:
+    """Return the swaps of which a command may need to know whether they are over."""
+    match command:
+        case Propose(proposal):
+            return (proposal.swap_id,)
+        case Accept(swap_id) | Reveal(swap_id):
+            return (swap_id,)
+        case Withdraw(entry):
+            return (entry.swap_id,)
+        case Follow(followed):
+            return opened_ids(followed)
+        case _:
+            return ()

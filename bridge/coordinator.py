@@ -12,7 +12,7 @@ and the locks then go alone.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,9 +23,8 @@ from typing import Final, TypeAlias
 import structlog
 from google.protobuf.message import Message
 
-from bridge import storage
 from bridge import swap as rules
-from bridge.blocks import ENTRY_NAMES, Resolution, follow_block, opened_ids
+from bridge.blocks import ENTRY_NAMES, Resolution, follow_block
 from bridge.book import Book
 from bridge.calls import Calls
 from bridge.commands import Accept, Command, Follow, Progress, Propose, Reveal, Settle, Withdraw
@@ -39,7 +38,6 @@ from deploy.node.failpoints import FAILPOINTS
 from deploy.node.high_water import write_number
 from lockstep.errors import LockstepError, QueueFull, ShuttingDown
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, BundleId, SwapId
-from sequencer.client import FollowedBlock
 
 QUEUE_COMMANDS_MAX: Final = 4_096
 """Commands that wait for the writer, at which further ones are refused."""
@@ -49,6 +47,9 @@ BATCH_COMMANDS_MAX: Final = 256
 
 BLOCKS_UNCOMMITTED_MAX: Final = 64
 """Blocks without anything for us that are followed before the register is written down again."""
+
+BLOCKS_AHEAD_MAX: Final = 16
+"""Blocks that are verified and wait for the writer."""
 
 BEFORE_COMMIT: Final = FAILPOINTS.declare(
     "bridge.batch.before_commit", "commands and blocks were stepped, nothing of it is durable"
@@ -87,7 +88,8 @@ class _Asked:
 
     command: Command
     answer: Answer
-    outcome: Message | LockstepError | None = None
+    outcome: Message | SwapId | LockstepError | None = None
+    """A swap's id stands for how the swap is told once all is durable."""
 
 
 class Coordinator:
@@ -149,23 +151,35 @@ class Coordinator:
 
     async def tell(self, command: Command) -> None:
         """The same for the process's own tasks, which wait for room in the queue."""
+        await (await self._hand_over(command))
+
+    async def _hand_over(self, command: Command) -> Answer:
+        """Have a command done once there is room for it, and return what will hold its answer."""
         asked = _Asked(command, asyncio.get_running_loop().create_future())
         await self._queue.put(asked)
-        await asked.answer
+        return asked.answer
 
     # --- the follower ---------------------------------------------------------------------------------------
 
     async def _follow(self) -> None:
-        """Hand every block to the writer, and wait until it is taken in before the next is verified."""
+        """Hand every block to the writer, some ahead of it, so that it makes several durable at once.
+
+        One that changes the registry is waited for: it may say who signs the blocks after it.
+        """
         book = self.book
         blocks = self._order.follow(
             tip=book.register.tip,
             namespaces=(SWAP_NAMESPACE, REGISTRY_NAMESPACE),
             sequencer_key=book.sequencer_keys.at,
         )
+        ahead: deque[Answer] = deque()
         async for followed in blocks:
-            await self.tell(Follow(followed))
-            if followed.block.header.height >= followed.head_height and not self.caught_up.is_set():
+            ahead.append(await self._hand_over(Follow(followed)))
+            is_news = followed.block.header.height >= followed.head_height and not self.caught_up.is_set()
+            is_waited_for = is_news or followed.block.entries[REGISTRY_NAMESPACE]
+            while len(ahead) > (0 if is_waited_for else BLOCKS_AHEAD_MAX) or (ahead and ahead[0].done()):
+                await ahead.popleft()
+            if is_news:
                 self._log.info("caught_up", height=book.register.height)
                 self._calls.is_caught_up = True
                 self.caught_up.set()
@@ -178,6 +192,7 @@ class Coordinator:
             self._asked = [await self._queue.get()]
             while len(self._asked) < BATCH_COMMANDS_MAX and not self._queue.empty():
                 self._asked.append(self._queue.get_nowait())
+            await self._calls.look_up([asked.command for asked in self._asked])
             for asked in self._asked:
                 try:
                     await self._step(asked)
@@ -186,14 +201,14 @@ class Coordinator:
             batch = self.book.batch
             if batch.is_worth_committing or batch.blocks >= BLOCKS_UNCOMMITTED_MAX:
                 await self._commit(senders)
-            self._answer()
+            await self._answer()
 
     async def _step(self, asked: _Asked) -> None:
         match asked.command:
             case Propose():
-                asked.outcome = await self._calls.propose(asked.command)
+                asked.outcome = self._calls.propose(asked.command)
             case Accept():
-                asked.outcome = await self._calls.accept(asked.command)
+                asked.outcome = self._calls.accept(asked.command)
             case Reveal():
                 asked.outcome = await self._calls.reveal(asked.command)
                 self._wait(asked, asked.command.swap_id, SendKind.REVEAL)
@@ -201,7 +216,7 @@ class Coordinator:
                 asked.outcome = await self._calls.withdraw(asked.command)
                 self._wait(asked, asked.command.entry.swap_id, SendKind.CANCEL)
             case Follow(followed):
-                await self._take_in(followed)
+                self._resolutions += follow_block(self.book, followed, self._calls.over)
             case Settle(bundle_id, refusal):
                 self._settle(bundle_id, refusal)
             case Progress():
@@ -214,14 +229,6 @@ class Coordinator:
             # Who was cancelled meanwhile waits no more.
             waiting[:] = [answer for answer in waiting if not answer.done()]
             waiting.append(asked.answer)
-
-    async def _take_in(self, followed: FollowedBlock) -> None:
-        cold = {}
-        for swap_id in opened_ids(followed) - self.book.live.keys():
-            over = await storage.load_final(self._database, swap_id, self.book.register)
-            if over is not None:
-                cold[swap_id] = over
-        self._resolutions += follow_block(self.book, followed, cold)
 
     async def _progress(self, progress: Progress) -> None:
         over = {step.number for step in progress.steps if step.swap_id not in self.book.live}
@@ -241,12 +248,12 @@ class Coordinator:
                 self.book.put(rules.without_sending(swap, address.kind, address.leg))
 
     async def _commit(self, senders: Senders) -> None:
-        has_changes = self.book.next_sequence > self.book.durable_sequence
         FAILPOINTS.reach(BEFORE_COMMIT)
         tell = None
         if self._commits_file is not None:
             tell = partial(write_number, self._commits_file, self.book.commits + 1)
         await self._database.transact([each for each in self.book.statements() if each[1]], then=tell)
+        has_changes = self.book.next_sequence > self.book.durable_sequence
         effects = self.book.committed()
         for asked in self._asked:
             name = _COMMAND_PERSISTED.get(type(asked.command))
@@ -254,7 +261,7 @@ class Coordinator:
                 FAILPOINTS.reach(name)
         for swap_id, sending in effects.started:
             FAILPOINTS.reach(SENDING_PERSISTED[sending.kind])
-            self._log.info(
+            self._log.debug(
                 "sending_durable", swap_id=swap_id, kind=sending.kind.name, bundle_id=sending.bundle_id
             )
         for bundle_id in effects.stopped:
@@ -264,10 +271,12 @@ class Coordinator:
             self.changed.set()
             self.changed = asyncio.Event()
 
-    def _answer(self) -> None:
+    async def _answer(self) -> None:
         """Answer the commands of the batch, and those of earlier ones for which the order has spoken."""
         later = {id(answer) for answers in self._waiting.values() for answer in answers}
         for asked in self._asked:
+            if isinstance(asked.outcome, bytes):
+                asked.outcome = await self._calls.answer(asked.outcome)
             if id(asked.answer) not in later:
                 _answer(asked.answer, asked.outcome)
         self._asked = []

@@ -46,8 +46,8 @@ COALESCE_MS: Final = 100
 """How long a rollup is left alone after an answer, and news is gathered before the writer is told: one answer
 is about many swaps, and what many say of a swap is one change."""
 
-PAGE_STEPS: Final = 128
-"""Waiting steps that the writer is told of at once."""
+PAGE_STEPS: Final = 1_024
+"""Waiting steps that the writer is told of at once. A swap has four; those told together are one change."""
 
 _NO_KEY: Final = b"\0"
 """A key of the state that there is not: what counts of the answer is its height."""

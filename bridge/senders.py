@@ -115,4 +115,6 @@ class Senders:
                 wait_ms = _BACKOFF.wait_ms(min(attempt, 32), error.retry_after_ms, self._randomness)
                 await asyncio.sleep(wait_ms / 1_000)
         FAILPOINTS.reach(SENT[sending.kind])
-        await self._tell(Settle(sending.bundle_id, None))
+        if sending.kind is SendKind.LOCK:
+            # All else is seen in `_swap`, which is followed.
+            await self._tell(Settle(sending.bundle_id, None))

@@ -6,7 +6,7 @@ deleted, everything that is in the order comes back from it.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -204,10 +204,29 @@ async def _load_checkpoint(database: Database, origin: str) -> Checkpoint | None
     return None if row is None else Checkpoint(origin, int.from_bytes(row[0], "big"), row[1])
 
 
-async def load_final(database: Database, swap_id: SwapId, register: Register) -> Swap | None:
-    """Return a swap that is over, or None if it is not known. Nothing was kept that is not in its row."""
-    row = await database.read_one(_SWAP, (swap_id,))
-    return None if row is None else _read_swap(row, register)
+async def load_final(
+    database: Database, swap_ids: Collection[SwapId], register: Register
+) -> dict[SwapId, Swap]:
+    """Return those of some swaps that are over and known. Nothing was kept that is not in their rows."""
+    if not swap_ids:
+        return {}
+    rows = await database.read(_with_places(_SWAPS, len(swap_ids)), tuple(swap_ids))
+    return {SwapId(row[1]): _read_swap(row, register) for row in rows}
+
+
+async def load_requests(
+    database: Database, keys: Collection[bytes]
+) -> dict[bytes, tuple[SwapId, RevealPolicy]]:
+    """Return those of some idempotency keys that are known, with the request that each stands for."""
+    if not keys:
+        return {}
+    rows = await database.read(_with_places(_REQUESTS, len(keys)), tuple(keys))
+    return {key: (SwapId(swap_id), RevealPolicy(policy)) for key, swap_id, policy in rows}
+
+
+def _with_places(sql: str, count: int) -> str:
+    """Return a statement with so many placeholders where it has `(?)`."""
+    return sql.replace("(?)", f"({', '.join('?' * count)})")
 
 
 async def _load_live(database: Database, register: Register) -> dict[SwapId, Swap]:
@@ -267,10 +286,14 @@ _LIVE_PAGE: Final = (
     "WHERE number > ? AND sound(seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
     "sequence, view, level) AND phase < 6 ORDER BY number LIMIT 10000"
 )
-_SWAP: Final = (
+_REQUESTS: Final = (
+    "SELECT idempotency_key, swap_id, policy FROM proposals "
+    "WHERE idempotency_key IN (?) AND sound(seal, idempotency_key, swap_id, policy)"
+)
+_SWAPS: Final = (
     "SELECT number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, sequence, level FROM swaps "
-    "WHERE swap_id = ? AND sound(seal, number, swap_id, terms, phase, policy, is_bundle_ordered, final_ms, "
-    "sequence, view, level)"
+    "WHERE swap_id IN (?) AND sound(seal, number, swap_id, terms, phase, policy, is_bundle_ordered, "
+    "final_ms, sequence, view, level)"
 )
 
 

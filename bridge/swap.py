@@ -140,10 +140,7 @@ class Swap:
     @property
     def step_height(self) -> int:
         """Height of its decision, else of its opening; 0 while it is not in the order."""
-        if self.record is None:
-            return 0
-        decision = self.record.decision
-        return self.record.opened_height if decision is None else decision.height
+        return 0 if self.record is None else step_height(self.record)
 
     @property
     def leg_states(self) -> tuple[LegState, ...]:
@@ -166,6 +163,11 @@ class Swap:
             window_ms=self.window_ms,
             final_ms=self.final_ms,
         )
+
+
+def step_height(record: SwapRecord) -> int:
+    """Return the height of a recorded swap's decision, else of its opening."""
+    return record.opened_height if record.decision is None else record.decision.height
 
 
 # --- what happens to a swap -------------------------------------------------------------------------------
@@ -196,7 +198,9 @@ def with_sending(swap: Swap, sending: Sending) -> Swap:
 
 
 def without_sending(swap: Swap, kind: SendKind, leg: int = 0) -> Swap:
-    """Return the swap without something that is not sent any more."""
+    """Return the swap without something that is not sent any more, if it ever was."""
+    if (kind, leg) not in swap.sendings:
+        return swap
     kept = {key: sending for key, sending in swap.sendings.items() if key != (kind, leg)}
     return replace(swap, sendings=kept)
 
@@ -222,17 +226,16 @@ def recorded(swap: Swap, record: SwapRecord, *, time_ms: int) -> Swap:
     given = _input_of(swap, record)
     phase = swap.phase if given is None else next_phase(swap.phase, given)
     assert phase is PHASE_OF[record.phase], f"{phase.name} is not the register's {record.phase.name}"
-    moved = replace(swap, record=record, phase=phase)
-    if moved.step_height != swap.step_height:
-        # Nobody was seen to have got to this block, which is the newest.
-        moved = replace(moved, level=Level.ORDERED)
-    if given is Input.REOPENED:
-        moved = replace(moved, final_ms=0)
+    # Nobody was seen to have got to a new step's block, which is the newest.
+    level = swap.level if step_height(record) == swap.step_height else Level.ORDERED
+    final_ms = 0 if given is Input.REOPENED else swap.final_ms
+    moved = replace(swap, record=record, phase=phase, level=level, final_ms=final_ms)
     if given is Input.OPENED and not swap.is_bundle_ordered:
         # Somebody else opened it; our own opening would be refused now, so that the locks go alone.
         moved = without_sending(moved, SendKind.OPENING)
     if record.preimage is not None:
-        moved = without_sending(replace(moved, preimage=None), SendKind.REVEAL)
+        moved = without_sending(moved, SendKind.REVEAL)
+        moved = moved if moved.preimage is None else replace(moved, preimage=None)
     return _over(moved, time_ms) if moved.is_final and not swap.is_final else moved
 
 
@@ -282,7 +285,7 @@ _ENTERING: Final[Mapping[Phase, Input]] = {
 def _input_of(swap: Swap, record: SwapRecord) -> Input | None:
     """Return what a changed record means for a swap; None if it is known already."""
     phase = PHASE_OF[record.phase]
-    if swap.record is not None and swap.record == record:
+    if swap.record is record or swap.record == record:
         return None
     if phase is Phase.OPEN and swap.phase is not Phase.OPEN:
         return Input.REOPENED if swap.is_final else Input.OPENED
@@ -348,8 +351,9 @@ def cancel(swap: Swap, entry: bytes, *, chain: ChainId, time_ms: int) -> Sending
 
 def _lone_locks(swap: Swap, chain: ChainId, time_ms: int) -> Iterator[Sending]:
     for leg, lock in sorted(swap.locks.items()):
-        attested = swap.leg_states[leg] in (LegState.LOCKED, LegState.REJECTED)
-        if attested or lock.is_ordered or (SendKind.LOCK, leg) in swap.sendings:
+        if lock.is_ordered or (SendKind.LOCK, leg) in swap.sendings:
+            continue
+        if swap.leg_states[leg] in (LegState.LOCKED, LegState.REJECTED):
             continue
         valid_until_ms = min(lock.valid_until_ms, swap.terms.lock_by_ms)
         if time_ms < valid_until_ms:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.client.recorded import RecordedSwap, decode_recorded, encode_recorded, verify_grown
-from deploy.node.datadir import FileLock, make_folder, write_atomically
+from deploy.node.datadir import FileLock, make_folder, sync_folder, write_atomically
 from deploy.node.failures import DataLocked, DataRefused, StorageFailed
 from lockstep.errors import Malformed
 from lockstep.types import PublicKey, SwapId
@@ -34,6 +34,7 @@ class Wallet:
         self.folder = folder
         """Where the files are."""
         self._is_made = False
+        self._is_synced = False
 
     def add(self, swap: RecordedSwap) -> RecordedSwap:
         """Record a swap, unless it is recorded already, and return what is there.
@@ -44,6 +45,8 @@ class Wallet:
             found = self.get(swap.swap_id, swap.account)
             if found is None:
                 write_atomically(self._path(swap.swap_id, swap.account), encode_recorded(swap))
+            else:
+                self._sync()
             return found or swap
 
     def change(self, swap: RecordedSwap, change: Callable[[RecordedSwap], RecordedSwap]) -> RecordedSwap:
@@ -54,18 +57,39 @@ class Wallet:
             verify_grown(found, changed)
             if changed != found:
                 write_atomically(self._path(swap.swap_id, swap.account), encode_recorded(changed))
+            else:
+                self._sync()
             return changed
 
     def get(self, swap_id: SwapId, account: PublicKey) -> RecordedSwap | None:
-        """Return an account's record of a swap; None if there is none. Raises DataRefused."""
+        """Return an account's record of a swap; None if there is none.
+
+        Raises DataRefused or StorageFailed.
+        """
+        self._sync_once()
         path = self._path(swap_id, account)
         return _load(path) if path.exists() else None
 
     def swaps(self, account: PublicKey | None = None) -> tuple[RecordedSwap, ...]:
-        """Return what is recorded, of one account or all, the newest terms first. Raises DataRefused."""
+        """Return what is recorded, of one account or all, the newest terms first. Raises as `get`."""
+        self._sync_once()
         found = map(_load, sorted(self.folder.glob("*-*.json")))
         chosen = [swap for swap in found if account in (None, swap.account)]
         return tuple(sorted(chosen, key=lambda swap: -swap.terms.lock_by_ms))
+
+    def _sync_once(self) -> None:
+        if not self._is_synced and self.folder.exists():
+            self._sync()
+            self._is_synced = True
+
+    def _sync(self) -> None:
+        """See to it that what was read is on disk: who wrote it may have been killed before it was."""
+        try:
+            sync_folder(self.folder)
+        except OSError as error:
+            raise StorageFailed(
+                f"{self.folder} could not be synced: {error.strerror}; mend the disk and try again"
+            ) from error
 
     def _path(self, swap_id: SwapId, account: PublicKey) -> Path:
         return self.folder / f"{swap_id.hex()}-{account.hex()[:16]}.json"

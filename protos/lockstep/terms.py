@@ -7,6 +7,7 @@ Whether a swap may be opened now is `lockstep.register`'s to say.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from lockstep import limits
@@ -19,6 +20,9 @@ __pure__ = True
 
 TERMS_VERSION: Final = 1
 SALT_BYTES: Final = 16
+
+TERMS_CACHED_MAX: Final = 1_024
+"""Terms that are kept as they were parsed last: a few megabytes."""
 
 
 class LegKind(IntEnum):
@@ -138,6 +142,12 @@ def _bytes_of(terms: Terms) -> bytes:
 
 def decode_terms(encoded: bytes) -> Terms:
     """Parse terms, keeping every bound of section 6. Raises `Malformed`, naming the first field at fault."""
+    return _decode(encoded)
+
+
+# Whoever takes part in a swap comes across its terms again and again: proposed, opened, told.
+@lru_cache(maxsize=TERMS_CACHED_MAX)
+def _decode(encoded: bytes) -> Terms:
     reader = Reader(encoded, "terms")
     reader.version(TERMS_VERSION)
     chain, leg_count = ChainId(reader.take(32, "chain")), reader.u8("leg_count")

@@ -1,12 +1,14 @@
 """The coordinator on an order in memory that runs the real register: what each swap comes to, and how."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from bridge import writing
 from bridge.client import AbortReason, LegState, RevealPolicy, SwapPhase
+from bridge.coordinator import Coordinator
 from deploy.node.logs import Secret
 from lockstep import limits
 from lockstep.errors import (
@@ -26,12 +28,14 @@ from lockstep.errors import (
     WrongChain,
     WrongRollup,
 )
-from lockstep.order import bundle_id_of
+from lockstep.header import Tip
+from lockstep.order import Bundle, Transaction, bundle_id_of
 from lockstep.swap_entries import Verdict, encode_open, encode_reveal
 from lockstep.terms import decode_terms, swap_id_of
 from lockstep.transactions import Lock
-from lockstep.types import SwapId
+from lockstep.types import REGISTRY_NAMESPACE, Height, Namespace, PublicKey, SwapId
 from lockstep.v1 import bridge_pb2
+from sequencer.client import FollowedBlock, KeyAt
 from tests.unit.bridge.chain import (
     ANN,
     BOB,
@@ -687,3 +691,55 @@ async def test_what_lapsed_is_forgotten_after_a_while(path: Path, monkeypatch: p
             assert rows == []
         # What the order decided is remembered.
         assert (await rig.swap(swap_id)).phase is SwapPhase.ABORTED
+
+
+# --- blocks that come faster than they are taken in ---------------------------------------------------------
+
+
+class AskedOrder(FakeOrder):
+    """Remembers how far the coordinator was when it was asked who signs a block."""
+
+    coordinator: Coordinator | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heights: dict[int, int] = {}
+        """The register's height, by the block's."""
+
+    def follow(
+        self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
+    ) -> AsyncIterator[FollowedBlock]:
+        def asked(height: Height) -> PublicKey:
+            assert self.coordinator is not None
+            self.heights[height] = self.coordinator.book.register.height
+            return sequencer_key(height)
+
+        return super().follow(tip=tip, namespaces=namespaces, sequencer_key=asked)
+
+
+async def test_blocks_that_came_meanwhile_are_made_durable_together(path: Path) -> None:
+    order = AskedOrder()
+    async with running(path, order) as rig:
+        order.coordinator, before = rig.coordinator, rig.coordinator.book.commits
+        for number in range(12):
+            entry = encode_open(make_terms(number))
+            order.block(swap_bundle(entry, valid_until_ms=order.time_ms + 30_000))
+        await rig.until_followed()
+        assert len(rig.coordinator.book.live) == 12
+        # The block with which it has caught up is waited for.
+        assert rig.coordinator.book.commits - before < 12
+        assert order.heights[12] < 11
+
+
+async def test_after_a_change_of_the_registry_nothing_is_verified_ahead_of_it(path: Path) -> None:
+    order = AskedOrder()
+    async with running(path, order) as rig:
+        order.coordinator = rig.coordinator
+        for _ in range(4):
+            order.block()
+        transaction = Transaction(REGISTRY_NAMESPACE, b"whatever it says")
+        changed = order.block(Bundle((transaction,), order.time_ms + 30_000))
+        order.block()
+        await rig.until_followed()
+        assert order.heights[changed + 1] == changed
+        assert order.heights[changed] < changed - 1

@@ -186,11 +186,12 @@ async def test_watching_from_the_start_and_from_a_number(path: Path) -> None:
     async with both(path, order) as (_rig, client):
         await opened(client, TERMS)
         other = await opened(client, make_terms(1))
-        everything = await take(client, 10, FIRST_SEQUENCE)
-        assert [view.sequence for view in everything] == list(range(FIRST_SEQUENCE, FIRST_SEQUENCE + 10))
+        everything = await take(client, 8, FIRST_SEQUENCE)
+        assert [view.sequence for view in everything] == list(range(FIRST_SEQUENCE, FIRST_SEQUENCE + 8))
         first = [view.phase.name for view in everything if view.swap_id == SWAP_ID]
-        assert first == ["COLLECTING", "COLLECTING", "COLLECTING", "SUBMITTED", "OPEN"]
-        assert await take(client, 3, FIRST_SEQUENCE + 7) == everything[7:]
+        # With the last lock comes the bundle: what one transaction changes is one change.
+        assert first == ["COLLECTING", "COLLECTING", "SUBMITTED", "OPEN"]
+        assert await take(client, 2, FIRST_SEQUENCE + 6) == everything[6:]
         # From 0: how each stands, in order of its last change.
         standing = await take(client, 2)
         assert [(view.swap_id, view.phase.name) for view in standing] == [(SWAP_ID, "OPEN"), (other, "OPEN")]
@@ -261,26 +262,28 @@ async def test_a_watcher_survives_a_restart(path: Path) -> None:
         client = BridgeClient(address, GENESIS, ClientSettings(reconnect_ms_max=50))
         await opened(client, TERMS)
         seen: list[SwapView] = []
-        five = asyncio.Event()
+        is_open = asyncio.Event()
 
         async def watch() -> None:
             async with aclosing(client.watch(FIRST_SEQUENCE)) as changes:
                 async for view in changes:
                     seen.append(view)
-                    if len(seen) == 5:
-                        five.set()
+                    if view.phase is SwapPhase.OPEN:
+                        is_open.set()
                     if view.phase is SwapPhase.LOCKED:
                         return
 
         watcher = asyncio.create_task(watch())
         async with asyncio.timeout(DEADLINE_S):
-            await five.wait()
+            await is_open.wait()
     order.attest(SWAP_ID, 0)
     async with served(path, order, port=port):
         order.attest(SWAP_ID, 1)
         async with asyncio.timeout(DEADLINE_S):
             await watcher
-    assert [view.sequence for view in seen] == list(range(FIRST_SEQUENCE, FIRST_SEQUENCE + 7))
+    # Proposed, two locks, opened, and one or two for the attestations: blocks may come together.
+    assert len(seen) in (5, 6)
+    assert [view.sequence for view in seen] == list(range(FIRST_SEQUENCE, FIRST_SEQUENCE + len(seen)))
     await client.close()
 
 

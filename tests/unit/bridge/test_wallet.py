@@ -17,6 +17,7 @@ from deploy.node.datadir import FileLock
 from deploy.node.failures import DataLocked, DataRefused
 from lockstep.errors import Malformed
 from lockstep.terms import decode_terms
+from tests.tools.syncs import watch_syncs
 from tests.unit.bridge.chain import ANN, BOB, make_terms
 
 
@@ -207,3 +208,26 @@ def test_a_file_from_before_checksums_is_read() -> None:
     file = json.loads(encode_recorded(swap))
     del file["checksum"]
     assert decode_recorded(json.dumps(file).encode()) == swap
+
+
+def test_what_a_killed_process_left_unsynced_is_synced_before_anything_is_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap, folder = record(), tmp_path / "wallet"
+    Wallet(folder).add(swap)
+    synced = watch_syncs(monkeypatch)
+    for read in (
+        lambda wallet: wallet.swaps(),
+        lambda wallet: wallet.get(swap.swap_id, swap.account),
+        lambda wallet: wallet.add(swap),
+        lambda wallet: wallet.change(swap, lambda same: same),
+    ):
+        synced.clear()
+        read(Wallet(folder))
+        assert "wallet" in synced
+    # What another process wrote since was perhaps not synced either.
+    wallet = Wallet(folder)
+    wallet.add(swap)
+    synced.clear()
+    wallet.change(swap, lambda same: same)
+    assert synced == ["wallet"]

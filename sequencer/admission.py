@@ -15,7 +15,15 @@ from typing import Final
 from lockstep import limits
 from lockstep.block import AdmittedBundle, Parcel
 from lockstep.errors import Expired, Oversized, TooFarAhead, UnknownNamespace
-from lockstep.order import Bundle, Singles, bundle_id, transaction_hash, verify_bundle_shape
+from lockstep.order import (
+    Bundle,
+    Singles,
+    bundle_id,
+    single_ids,
+    transaction_hash,
+    transaction_hashes,
+    verify_bundle_shape,
+)
 from lockstep.registry import Registry, RollupStatus
 from lockstep.registry_entries import decode_registry_entry
 from lockstep.settlement_entries import decode_log_entry
@@ -66,12 +74,8 @@ def admit_at_once(chain: ChainId, bundles: Singles, open_to: Set[Namespace]) -> 
         or not 0 < min(windows_ms) <= max(windows_ms) < 2**63
     ):
         return None
-    hashes = [transaction_hash(namespace, payload) for payload in bundles.payloads]
-    bundle_ids = [
-        bundle_id(chain, valid_until_ms, (hashed,))
-        for hashed, valid_until_ms in zip(hashes, windows_ms, strict=True)
-    ]
-    return Parcel(namespace, bundle_ids, bundles.payloads, hashes, windows_ms)
+    hashes = transaction_hashes(namespace, bundles.payloads)
+    return Parcel(namespace, single_ids(chain, windows_ms, hashes), bundles.payloads, hashes, windows_ms)
 
 
 def _is_plain(bundle: Bundle, open_to: Set[Namespace]) -> bool:

@@ -54,11 +54,11 @@ class _Table:
             buckets[hash(bundle_id) & mask] += bundle_id + pack(place)
         self.count += len(bundle_ids)
 
-    def has_any(self, bundle_ids: Iterable[BundleId]) -> bool:
+    def has_any(self, bundle_ids: Iterable[bytes]) -> bool:
         """Answer whether any of some bundles is there."""
         buckets, mask = self.buckets, self.mask
         # Nobody can make an id stand astride two records: it is a hash.
-        return any(buckets[hash(bundle_id) & mask].find(bundle_id) >= 0 for bundle_id in bundle_ids)
+        return True in [bundle_id in buckets[hash(bundle_id) & mask] for bundle_id in bundle_ids]
 
     def find(self, bundle_id: BundleId) -> int | None:
         """Return a bundle's place, or None if it is not there."""

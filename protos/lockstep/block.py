@@ -27,6 +27,7 @@ from lockstep.order import (
     decode_namespace_leaves,
     encode_namespace_leaves,
     entry_leaf_hash,
+    entry_leaf_hashes,
     entry_prefix,
     hash_entry,
     namespace_leaves,
@@ -173,7 +174,7 @@ def _place_parcel(
     """Do the same with a parcel: most of what a flood costs is in here."""
     prefixes = single_prefixes(first_index, parcel.windows_ms, parcel.bundle_ids)
     entries[parcel.namespace] += map(add, prefixes, parcel.payloads)
-    hashes[parcel.namespace] += map(entry_leaf_hash, prefixes, parcel.hashes)
+    hashes[parcel.namespace] += entry_leaf_hashes(prefixes, parcel.hashes)
     return len(prefixes)
 
 

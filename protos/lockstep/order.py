@@ -145,6 +145,12 @@ def transaction_hash(namespace: str, payload: bytes) -> TransactionHash:
     return TransactionHash(sha256(_transaction_head(namespace) + payload).digest())
 
 
+def transaction_hashes(namespace: str, payloads: Iterable[bytes]) -> list[TransactionHash]:
+    """Return the order's hashes of many transactions for one namespace."""
+    head = _transaction_head(namespace)
+    return [TransactionHash(sha256(head + payload).digest()) for payload in payloads]
+
+
 @lru_cache(maxsize=4 * limits.BLOCK_NAMESPACES_MAX)
 def _transaction_head(namespace: str) -> bytes:
     """Return what is hashed before a payload: the same for all of a namespace."""
@@ -156,6 +162,16 @@ def bundle_id(chain: ChainId, valid_until_ms: int, hashes: Sequence[TransactionH
     """Return a bundle's id from its window and its transactions' hashes."""
     head = _bundle_head(chain, valid_until_ms, len(hashes))
     return BundleId(sha256(head + b"".join(hashes)).digest())
+
+
+def single_ids(
+    chain: ChainId, windows_ms: Iterable[int], hashes: Iterable[TransactionHash]
+) -> list[BundleId]:
+    """Return the ids of bundles of one transaction each."""
+    return [
+        BundleId(sha256(_bundle_head(chain, valid_until_ms, 1) + hashed).digest())
+        for valid_until_ms, hashed in zip(windows_ms, hashes, strict=True)
+    ]
 
 
 @lru_cache(maxsize=1_024)
@@ -219,6 +235,14 @@ def single_prefixes(first_index: int, windows_ms: Sequence[int], bundles: Sequen
 def entry_leaf_hash(prefix: bytes, hashed: TransactionHash) -> bytes:
     """Return the leaf hash of an entry from its prefix and its transaction's hash."""
     return sha256(_ENTRY_LEAF_PREFIX + prefix + hashed).digest()
+
+
+def entry_leaf_hashes(prefixes: Iterable[bytes], hashes: Iterable[TransactionHash]) -> list[bytes]:
+    """Return the leaf hashes of many entries."""
+    return [
+        sha256(_ENTRY_LEAF_PREFIX + prefix + hashed).digest()
+        for prefix, hashed in zip(prefixes, hashes, strict=True)
+    ]
 
 
 def encode_entry(entry: Entry) -> bytes:

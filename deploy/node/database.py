@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import aiosqlite
 
-from deploy.node.datadir import FileLock, sync_folder
+from deploy.node.datadir import FileLock, sync_file, sync_folder
 from deploy.node.failpoints import FAILPOINTS
 from deploy.node.failures import DataRefused, StorageFailed
 from deploy.node.seals import UNSOUND, add_functions, find_unsound
@@ -238,6 +238,10 @@ async def open_database(
     try:
         async with AsyncExitStack() as stack:
             try:
+                for name in (path.name, f"{path.name}-wal"):
+                    # A process may have been killed before it synced what is read from here on. Not later: to
+                    # close a file drops the locks that SQLite has on it.
+                    sync_file(path.with_name(name))
                 writer = await stack.enter_async_context(
                     aiosqlite.connect(path, factory=_WritingConnection, isolation_level=None)
                 )

@@ -110,6 +110,11 @@ class DurableCell:
         self._path = path
         if not path.exists():
             write_atomically(path, bytes(_SLOT_OFFSETS[-1] + _CELL_SLOT_BYTES))
+        try:
+            # A process may have been killed before it synced what is read here.
+            sync_file(path)
+        except OSError as error:
+            raise StorageFailed(f"{path} could not be synced: {error}; mend the disk and restart") from error
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._counter, self._newest = self._read()
@@ -221,6 +226,22 @@ def sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Put what a file has on disk, if it is there. Raises OSError.
+
+    For what another process wrote: who was killed before its own sync left it to the kernel, from where it is
+    read like everything else, and is gone with the power.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import deploy.node.database as module
 from deploy.node.database import Database, Statement, open_database
 from deploy.node.failpoints import FAILPOINTS, FAILPOINTS_VARIABLE
 from deploy.node.failures import DataLocked, DataRefused, StorageFailed
+from tests.tools.syncs import watch_syncs
 
 MARK = 0x4C4F434B
 FIRST = "CREATE TABLE entry (height INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;"
@@ -327,3 +329,19 @@ async def test_foreign_and_loose_and_damaged_files_are_refused(tmp_path: Path) -
     with pytest.raises(StorageFailed, match="cannot be opened"):
         async with open_database(tmp_path / "folder" / "db", schema=SCHEMA, application_id=MARK):
             pass
+
+
+async def test_what_a_killed_process_left_unsynced_is_synced_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+    async with open_database(tmp_path / "db", schema=SCHEMA, application_id=MARK) as database:
+        await database.transact([entries(1)])
+        # As a kill leaves it: what was committed is in the log alone.
+        for name in ("db", "db-wal"):
+            shutil.copy(tmp_path / name, left / name)
+    synced = watch_syncs(monkeypatch)
+    async with open_database(left / "db", schema=SCHEMA, application_id=MARK) as database:
+        assert {"db", "db-wal"} <= set(synced)
+        assert await count(database) == 1

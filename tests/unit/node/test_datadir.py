@@ -17,6 +17,7 @@ from deploy.node.datadir import (
     write_atomically,
 )
 from deploy.node.failures import DataLocked, DataRefused, StorageFailed
+from tests.tools.syncs import watch_syncs
 
 SLOTS = (0, 4_096)
 
@@ -177,3 +178,27 @@ def test_two_damaged_copies_are_refused(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     with pytest.raises(DataRefused, match="both copies are damaged"):
         DurableCell(path)
+
+
+def test_what_a_killed_process_left_unsynced_in_a_cell_is_synced_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DurableCell(tmp_path / "cell") as cell:
+        cell.store(b"old")
+    synced = watch_syncs(monkeypatch)
+    with DurableCell(tmp_path / "cell") as cell:
+        assert "cell" in synced
+        assert cell.load() == b"old"
+
+
+def test_a_cell_that_cannot_be_synced_is_a_failed_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with DurableCell(tmp_path / "cell"):
+        pass
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StorageFailed, match="could not be synced"):
+        DurableCell(tmp_path / "cell")

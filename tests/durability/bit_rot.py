@@ -13,10 +13,8 @@ real code and reads everything (`observing`). Each flip is one of:
     --flips N, --seed S, --process NAME, --for TIME, --run FOLDER, --record   as of the power-loss campaign
 """
 
-import argparse
 import asyncio
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -24,18 +22,18 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from deploy.node.failures import ProcessFailure
 from tests import reliability
+from tests.durability.command import add_run_options, campaign_parser, run_of, subjects_of, today
 from tests.durability.images import Disk, Image, Model
 from tests.durability.judges import Note, read_note
 from tests.durability.observing import ERROR, Facts, Observer, observer_of
-from tests.durability.power_loss import FAILURES_SHOWN, MEMORY, seconds
-from tests.durability.recording import SUBJECTS, Run, record
+from tests.durability.power_loss import FAILURES_SHOWN, MEMORY
+from tests.durability.recording import Run
 from tests.tools.shim import Operation, read_record
 
 FLIPS: Final = 2_000
@@ -194,28 +192,17 @@ def campaign(
 
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; 1 if a flip was served."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.durability.bit_rot",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--flips", type=int, default=FLIPS)
-    parser.add_argument("--seed", default="1")
-    parser.add_argument("--process", choices=SUBJECTS)
-    parser.add_argument("--for", dest="seconds_max", type=seconds, default=3_600)
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--record", action="store_true")
+    parser = campaign_parser("tests.durability.bit_rot", __doc__, counted="flips", default=FLIPS)
+    add_run_options(parser)
     typed = parser.parse_args(arguments)
-    folder = typed.run or Path(tempfile.mkdtemp(prefix="lockstep-rot-")) / "run"
-    try:
-        run = Run(folder.resolve()) if folder.exists() else asyncio.run(record(folder))
-        names = (typed.process,) if typed.process else SUBJECTS
+    with run_of(typed) as run:
         outcome = campaign(
-            run, names=names, flips=typed.flips, seed=typed.seed, seconds_max=typed.seconds_max
+            run,
+            names=subjects_of(typed),
+            flips=typed.flips,
+            seed=typed.seed,
+            seconds_max=typed.seconds_max,
         )
-    finally:
-        if typed.run is None:
-            shutil.rmtree(folder.parent)
     lines = outcome.failures[:FAILURES_SHOWN]
     lines += [f"{count:6} {verdict}" for verdict, count in sorted(outcome.verdicts.items())]
     lines.append(f"{outcome.flips} flips, {len(outcome.failures)} failed")
@@ -228,7 +215,7 @@ def main(arguments: Sequence[str]) -> int:
             seeds=f"{typed.seed}, on a run of real processes that is recorded anew each time",
             command=f"python -m tests.durability.bit_rot --flips {outcome.flips} --seed {typed.seed}",
             not_covered=NOT_COVERED,
-            date=datetime.now(tz=UTC).date().isoformat(),
+            date=today(),
         )
     return bool(outcome.failures)
 

@@ -12,10 +12,8 @@ told is missing or different (`judges`). A control weakens the syncs of the same
     --record        write the outcome into tests/RELIABILITY.json
 """
 
-import argparse
 import asyncio
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -23,16 +21,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from tests import reliability
+from tests.durability.command import add_run_options, campaign_parser, run_of, subjects_of, today
 from tests.durability.images import Disk, Model
 from tests.durability.judges import MUST_BE_TOLD, Note, judge_of, read_note
-from tests.durability.recording import SUBJECTS, Run, record
+from tests.durability.recording import Run
 from tests.reliability import Control
 from tests.tools.shim import Call, Operation, read_record
 
@@ -204,31 +202,13 @@ def _tasks(
         part += 1
 
 
-def seconds(text: str) -> float:
-    units = {"s": 1, "m": 60, "h": 3_600}
-    if text[-1:] not in units or not text[:-1].isdigit():
-        raise argparse.ArgumentTypeError("a time is written as 90s, 4m or 1h")
-    return int(text[:-1]) * units[text[-1]]
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; 1 if an image did not hold, or if a control held."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.durability.power_loss",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--seed", default="1")
-    parser.add_argument("--process", choices=SUBJECTS)
-    parser.add_argument("--for", dest="seconds_max", type=seconds, default=3_600)
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--record", action="store_true")
+    parser = campaign_parser("tests.durability.power_loss", __doc__, counted="images", default=IMAGES)
+    add_run_options(parser)
     typed = parser.parse_args(arguments)
-    folder = typed.run or Path(tempfile.mkdtemp(prefix="lockstep-power-")) / "run"
-    try:
-        run = Run(folder.resolve()) if folder.exists() else asyncio.run(record(folder))
-        names = (typed.process,) if typed.process else SUBJECTS
+    names = subjects_of(typed)
+    with run_of(typed) as run:
         outcome = campaign(
             run, names=names, images=typed.images, seed=typed.seed, seconds_max=typed.seconds_max
         )
@@ -236,9 +216,6 @@ def main(arguments: Sequence[str]) -> int:
             syncs: campaign(run, names=names, images=CONTROL_IMAGES, seed=typed.seed, syncs=syncs)
             for syncs in (Syncs.NORMAL, Syncs.OFF)
         }
-    finally:
-        if typed.run is None:
-            shutil.rmtree(folder.parent)
     sys.stdout.write(_described(outcome, controls))
     if typed.record:
         _record(outcome, controls, typed.seed)
@@ -264,7 +241,7 @@ def _record(outcome: Outcome, controls: Mapping[Syncs, Outcome], seed: str) -> N
         seeds=f"{seed}, on a run of real processes that is recorded anew each time",
         command=f"python -m tests.durability.power_loss --images {outcome.images} --seed {seed}",
         not_covered=NOT_COVERED,
-        date=datetime.now(tz=UTC).date().isoformat(),
+        date=today(),
         controls=[
             Control(f"the same record with {syncs.value}", control.images, len(control.failures))
             for syncs, control in controls.items()

@@ -12,7 +12,6 @@ promise (`Arena.verify`) and goes on.
     --record        write the outcome into tests/RELIABILITY.json
 """
 
-import argparse
 import asyncio
 import random
 import shutil
@@ -21,7 +20,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -34,12 +32,16 @@ from lockstep.types import SwapId
 from tests import reliability
 from tests.chaos.arena import ATTESTER_OF, KILLED, Arena
 from tests.chaos.arenas import Arenas, Judgement, reasons
+from tests.durability.command import campaign_parser, today
 from tests.durability.judges import Note
 from tests.durability.observing import Facts, Observer, ServesOnly, observer_of
 from tests.integration.bridge_told import told
 
 COPIED: Final = ("sequencer", "settlement")
 """Processes whose data is put back from a copy; that of all others comes back from the order."""
+
+TIMES: Final = 5
+"""Repairs of each process in the documented campaign."""
 
 FLIPS_MAX: Final = 400
 """Flips that are tried until a process refuses one: most of a file's bits matter to nobody, or to calls."""
@@ -240,14 +242,7 @@ async def campaign(folder: Path, times: int, seed: str) -> tuple[Counter[str], l
 
 def main(arguments: Sequence[str]) -> int:
     """Run the campaign; 1 if something did not hold."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.durability.repair",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--seed", default="1")
-    parser.add_argument("--record", action="store_true")
+    parser = campaign_parser("tests.durability.repair", __doc__, counted="times", default=TIMES)
     typed = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="lockstep-repair-"))
     repaired, failures = asyncio.run(campaign(folder, typed.times, typed.seed))
@@ -262,7 +257,7 @@ def main(arguments: Sequence[str]) -> int:
             seeds=f"{typed.seed}, on a network that is new each time: {by_name}",
             command=f"python -m tests.durability.repair --times {typed.times} --seed {typed.seed}",
             not_covered=NOT_COVERED,
-            date=datetime.now(tz=UTC).date().isoformat(),
+            date=today(),
         )
     if not failures:
         shutil.rmtree(folder)

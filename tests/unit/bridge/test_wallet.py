@@ -216,12 +216,13 @@ def test_what_a_killed_process_left_unsynced_is_synced_before_anything_is_made_o
     swap, folder = record(), tmp_path / "wallet"
     Wallet(folder).add(swap)
     synced = watch_syncs(monkeypatch)
-    for read in (
+    reading: tuple[Callable[[Wallet], object], ...] = (
         lambda wallet: wallet.swaps(),
         lambda wallet: wallet.get(swap.swap_id, swap.account),
         lambda wallet: wallet.add(swap),
         lambda wallet: wallet.change(swap, lambda same: same),
-    ):
+    )
+    for read in reading:
         synced.clear()
         read(Wallet(folder))
         assert "wallet" in synced

@@ -23,6 +23,7 @@ from deploy.benchmark.figures import (
     of_limit,
 )
 from deploy.benchmark.runs import (
+    BY_CPU,
     EXECUTING,
     NODE_OF,
     ORDERING,
@@ -61,6 +62,7 @@ async def order_and_execute(effort: Effort) -> Measured:
     figures = (
         Figure("executed by all three", "transfers/s", runs.rates(), verified, goals),
         Figure("the same", "transfers/s", runs.rates(), limit),
+        Figure(f"executed, {BY_CPU}", "transfers/s", runs.rates_by_cpu(), verified),
         Figure("ordered meanwhile", "bundles/s", runs.rates_answered()),
     )
     notes = {"transfers per block": per_block, "accounts on each rollup": effort.accounts}
@@ -133,6 +135,8 @@ class _OfSize:
     """What it has resident after it was killed and started again."""
     restart_seconds: tuple[float, ...]
     """From the start of its process until it has executed a new block."""
+    restart_cpu_seconds: tuple[float, ...]
+    """The CPU time that it took for that."""
 
 
 async def state_size(effort: Effort) -> Measured:
@@ -159,6 +163,10 @@ async def state_size(effort: Effort) -> Measured:
             Figure(f"restart with {each.accounts:,} accounts", "s", each.restart_seconds)
             for each in found[:-1]
         ),
+        *(
+            Figure(f"CPU of a restart with {each.accounts:,} accounts", "s", each.restart_cpu_seconds)
+            for each in found
+        ),
         *(Figure(f"memory with {each.accounts:,} accounts", "MiB", (each.memory_mib,)) for each in found),
     )
     return many.runs.measured(figures, charts=_size_charts(found))
@@ -172,19 +180,20 @@ async def _of_size(effort: Effort, accounts: int) -> _OfSize:
             await runs.repeat(worker, effort.runs, executed_by=(NODE,))
         await verify_samples(stage, runs.found)
         memory_mib = stage.memory_mib()[NODE]
-        restart_seconds = tuple([await _restart(stage, accounts) for _ in range(effort.runs)])
+        restarts = [await _restart(stage, accounts) for _ in range(effort.runs)]
         return _OfSize(
             accounts=accounts,
             runs=runs,
             cpu_us=tuple(each[NODE] for each in runs.cpu_us_each),
             memory_mib=memory_mib,
             restarted_memory_mib=stage.memory_mib()[NODE],
-            restart_seconds=restart_seconds,
+            restart_seconds=tuple(seconds for seconds, _ in restarts),
+            restart_cpu_seconds=tuple(seconds for _, seconds in restarts),
         )
 
 
-async def _restart(stage: Stage, accounts: int) -> float:
-    """Kill the node, start it, and return the seconds from then until it has executed a new transfer."""
+async def _restart(stage: Stage, accounts: int) -> tuple[float, float]:
+    """Kill the node and start it; return seconds until it has executed a new transfer, real and of CPU."""
     await stage.devnet.kill(NODE)
     clients, genesis = stage.clients, stage.network.genesis
     [(rollup, asset)] = assets_of(BETA).items()
@@ -202,7 +211,7 @@ async def _restart(stage: Stage, accounts: int) -> float:
     # A connection that broke waits for a second before it is tried again.
     async with RollupClient(stage.network.address(NODE), genesis, BETA) as client:
         await wait_executed(client, ordered.placement.height)
-    return time.monotonic() - started_s
+    return time.monotonic() - started_s, stage.cpu_seconds()[NODE]
 
 
 def _size_charts(found: list[_OfSize]) -> tuple[Chart, ...]:

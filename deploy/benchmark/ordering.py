@@ -22,7 +22,7 @@ from deploy.benchmark.figures import (
     of_limit,
 )
 from deploy.benchmark.jobs import FollowJob, LoneJob
-from deploy.benchmark.runs import BLOCK_BYTES, ORDERING, Runs, assets_of, durable, flood
+from deploy.benchmark.runs import BLOCK_BYTES, BY_CPU, ORDERING, Runs, assets_of, durable, flood
 from deploy.benchmark.stage import Stage, staged
 from deploy.benchmark.workers import WorkFailed, working
 from deploy.devnet.network import ALPHA
@@ -45,6 +45,7 @@ async def order_only(effort: Effort) -> Measured:
     figures = (
         Figure("ordered", "bundles/s", runs.rates(), carried, goals),
         Figure("the same", "bundles/s", runs.rates(), limit),
+        Figure(f"ordered, {BY_CPU}", "bundles/s", runs.rates_by_cpu()),
         *latency_figures("a message, sent to answered", runs.latencies_ms()),
     )
     chart = latency_chart(

@@ -35,6 +35,12 @@ ORDERING: Final = ("settlement", "sequencer")
 EXECUTING: Final = (*ORDERING, *NODE_OF.values())
 """Those that order and execute."""
 
+CORES: Final = 2
+"""On how many cores everything is to run."""
+
+BY_CPU: Final = f"by CPU time, if {CORES} cores did nothing else"
+"""What a rate is called that `Runs.rates_by_cpu` returns."""
+
 ENTRY_BYTES: Final = 250
 """About how many bytes an append takes for each transaction."""
 
@@ -119,6 +125,13 @@ class Runs:
     def rates_answered(self) -> tuple[float, ...]:
         """Return how much was answered per second, executed or not, per run."""
         return tuple(each.count / each.seconds for each in self.found)
+
+    def rates_by_cpu(self) -> tuple[float, ...]:
+        """Return how much could be done per second if CORES cores did nothing else and never waited, per run.
+
+        By the CPU time of all processes, the load's included: what else a machine does hardly disturbs it.
+        """
+        return tuple(CORES * 1e6 / max(sum(taken.values()), 1e-3) for taken in self.cpu_us_each)
 
     def latencies_ms(self) -> Sequence[Sequence[float]]:
         """Return the latencies of each run."""

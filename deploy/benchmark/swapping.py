@@ -27,7 +27,7 @@ from deploy.benchmark.figures import (
     latency_figures,
 )
 from deploy.benchmark.jobs import Found, SwapsJob
-from deploy.benchmark.runs import BLOCK_BYTES, NODE_OF, ORDERING, Runs, assets_of
+from deploy.benchmark.runs import BLOCK_BYTES, BY_CPU, NODE_OF, ORDERING, Runs, assets_of
 from deploy.benchmark.stage import Stage, staged
 from deploy.benchmark.workers import WorkFailed, working
 from deploy.devnet.network import ALPHA, BETA
@@ -99,6 +99,7 @@ async def swaps_sustained(effort: Effort) -> Measured:
     goals = (at_least(400), at_least(1_000, is_star=True))
     figures = (
         Figure("proposed to settled", "swaps/s", full.rates(), limit, goals),
+        Figure(f"settled, {BY_CPU}", "swaps/s", full.rates_by_cpu()),
         *latency_figures("accepted to settled, at the most", full.latencies_ms()),
         *latency_figures(
             f"due to settled, at {SHARE_OF_MOST:.0%} of it", below.latencies_ms(), None, {99: (at_most(500),)}

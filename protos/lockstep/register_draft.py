@@ -114,7 +114,11 @@ class Draft:
             removed=(aged,) if aged in self.before.header_hashes else (), put={self.height: header_hash}
         )
         records = self.before.records
-        changed = {each for each, record in self._touched.items() if record is not records.get(each)}
+        changed = {
+            each: None if record is None else encode_record(record)
+            for each, record in self._touched.items()
+            if record is not records.get(each)
+        }
         return replace(
             self.before,
             registry=self.registry,
@@ -124,7 +128,10 @@ class Draft:
             time_ms=self.time_ms,
             header_hashes=header_hashes,
             attestations=self._remembered(),
-            merkle_map=self.before.merkle_map.update(map(self._leaf_of, changed)),
+            merkle_map=self.before.merkle_map.update(
+                (key_hash(each), None if encoded is None else value_hash(encoded))
+                for each, encoded in changed.items()
+            ),
             alarms=self._alarms(),
             changed=changed,
         )
@@ -175,10 +182,6 @@ class Draft:
         return before.changed(put=self._attestations).changed(
             removed=list(islice(chain(before, self._attestations), too_many))
         )
-
-    def _leaf_of(self, swap_id: SwapId) -> tuple[bytes, bytes | None]:
-        record = self.record(swap_id)
-        return key_hash(swap_id), None if record is None else value_hash(encode_record(record))
 
 
 class Victims:

@@ -70,8 +70,9 @@ class LegRecord:
     @cached_property
     def verdict(self) -> Verdict | None:
         """What enough keys agree on; None before. At most one verdict can have enough."""
-        for verdict in Verdict:
-            if sum(vote.verdict == verdict for vote in self.votes) >= self.attesters.threshold:
+        verdicts = [vote.verdict for vote in self.votes]
+        for verdict in verdicts:
+            if verdicts.count(verdict) >= self.attesters.threshold:
                 return verdict
         return None
 

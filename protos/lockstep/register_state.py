@@ -6,7 +6,7 @@ but the root's tree and the two indexes (`alarms`, `changed`) follows from the o
 from the rest.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -64,8 +64,8 @@ class Register:
     """The tree over the records' bytes, by swap id."""
     alarms: LayeredMap[int, LayeredMap[SwapId, None]]
     """The records by the next log time at which each must be looked at: see `alarm_ms`."""
-    changed: Set[SwapId]
-    """The swaps whose record the block opened, changed or dropped."""
+    changed: Mapping[SwapId, bytes | None]
+    """The bytes of the records that the block opened or changed; None for one that it dropped."""
 
     @property
     def map_root(self) -> bytes:
@@ -119,7 +119,7 @@ def genesis_register(genesis: Genesis) -> Register:
         attestations=LayeredMap(),
         merkle_map=MerkleMap(),
         alarms=LayeredMap(),
-        changed=frozenset(),
+        changed={},
     )
 
 

@@ -61,7 +61,8 @@ def rows(old: Register | None, new: Register) -> Iterator[Row]:
     yield from _attestation_rows(old, new)
     for swap_id in _changed_swaps(old, new):
         record = new.records.get(swap_id)
-        yield _RECORD + swap_id, None if record is None else _encode_row(record)
+        encoded = None if record is None else new.changed.get(swap_id) or encode_record(record)
+        yield _RECORD + swap_id, None if record is None or encoded is None else _row(encoded, record)
 
 
 def restore(genesis: Genesis, table: Iterable[tuple[bytes, bytes]]) -> Register:
@@ -101,7 +102,7 @@ def restore(genesis: Genesis, table: Iterable[tuple[bytes, bytes]]) -> Register:
             (key_hash(record.swap_id), value_hash(encode_record(record))) for record in records
         ),
         alarms=LayeredMap({ms: LayeredMap(swaps) for ms, swaps in alarms.items()}),
-        changed=frozenset(),
+        changed={},
     )
 
 
@@ -167,8 +168,8 @@ def _encode_place(place: Place) -> bytes:
     return u64(place.height) + u32(place.index)
 
 
-def _encode_row(record: SwapRecord) -> bytes:
-    parts = [encode_record(record)]
+def _row(encoded: bytes, record: SwapRecord) -> bytes:
+    parts = [encoded]
     for leg in record.legs:
         parts += [encode_attesters(leg.attesters), *map(_encode_place, leg.places)]
     return b"".join(parts)

@@ -57,7 +57,7 @@ def register_before(first: Header, registry: Registry) -> Register:
         attestations=LayeredMap(),
         merkle_map=MerkleMap(),
         alarms=LayeredMap(),
-        changed=frozenset(),
+        changed={},
     )
 
 

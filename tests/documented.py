@@ -290,7 +290,7 @@ def phases_diagram() -> str:
 
 def results_table() -> str:
     """Return the table of figures that were measured, from deploy/benchmark/RESULTS.json."""
-    head = ("scenario", "figure", "to reach", "seen, median (lowest to highest)", "limit", "ratio", "load")
+    head = ("`--only`", "figure", "to reach", "seen, median (lowest to highest)", "limit", "ratio", "load")
     return table(head, published_rows(read_published()))
 
 

@@ -56,7 +56,7 @@ def funded_genesis(
         bank = rollup.modules.bank
         assert bank is not None, "a devnet's rollups have one"
         funded = allocations[: accounts.get(rollup.id, 0)]
-        assets = tuple(replace(asset, allocations=asset.allocations + funded) for asset in bank.assets)
+        assets = tuple(replace(asset, allocations=(*asset.allocations, *funded)) for asset in bank.assets)
         modules = replace(rollup.modules, bank=replace(bank, assets=assets))
         rollups.append(replace(rollup, modules=modules))
     attesters = AttesterSet(1, (account_key(0).public_key,))

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from deploy.benchmark.effort import FULL, QUICK, Effort
 from deploy.benchmark.plots import PlotsMissing, draw
-from deploy.benchmark.results import read_results, write_results
+from deploy.benchmark.results import COMMAND, read_results, write_results
 from deploy.benchmark.scenarios import SCENARIOS, Set, names_of
 from deploy.benchmark.showing import show
 from deploy.benchmark.workers import WorkFailed
@@ -88,7 +88,8 @@ def bench(
     Everything, load included, shares the machine. Beside a figure stands the machine's limit for it, measured
     in the same run, and the ratio: V, Ed25519 verifications per second over two processes; F, durable appends
     of the same sizes; T, the same messages over the same kind of gRPC stream, answered without a look. Then
-    what the figure is to reach, and whether it did; only the full effort is meant to.
+    what the figure is to reach, and whether it did; only the full effort is meant to. If a scenario fails,
+    the others go on, and the exit code is 1.
 
     FILE is a JSON object: "machine", and the list "scenarios" (name, what, command, date, seconds,
     load_average, effort, cpu, cpu_us_each, stages_us_each, notes, charts, and "figures": name, unit, median,
@@ -112,18 +113,22 @@ def bench(
         console.width = FILE_WIDTH
     wanted = names or names_of(Set.ALL if is_all else Set.QUICK if quick else Set.FULL)
     found = read_results(json_file) if merge and json_file is not None else {}
-    typed = _typed()
-    try:
-        for name in wanted:
+    typed, measured = _typed(), []
+    for name in wanted:
+        try:
             found |= {name: asyncio.run(_measure(name, effort, typed, console))}
-            if json_file is not None:
-                write_results(json_file, machine(), found, order=tuple(SCENARIOS))
-    except (*_EXPECTED, BaseExceptionGroup) as failure:
-        console.print(str(failure), style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        except (*_EXPECTED, BaseExceptionGroup) as failure:
+            # What others find in half an hour is not thrown away for this.
+            console.print(f"{name} failed: {failure}", style="red", markup=False, soft_wrap=True)
+            continue
+        measured.append(name)
+        if json_file is not None:
+            write_results(json_file, machine(), found, order=tuple(SCENARIOS))
     if plots_folder is not None:
-        for file in draw(plots_folder, {name: found[name] for name in wanted}):
+        for file in draw(plots_folder, {name: found[name] for name in measured}):
             console.print(f"drawn: {file}", markup=False, soft_wrap=True)
+    if len(measured) < len(wanted):
+        sys.exit(1)
 
 
 _SET_WORDS: Final[Mapping[Set, str]] = {
@@ -156,7 +161,7 @@ async def _measure(name: str, effort: Effort, typed: str, console: Console) -> M
     return {
         "name": name,
         "what": scenario.what,
-        "command": f"./deploy/bench --only {name}{typed}",
+        "command": f"{COMMAND}{name}{typed}",
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": time.monotonic() - started_s,
         "load_average": {"before": load_before, "after": os.getloadavg()[0]},

@@ -16,6 +16,9 @@ from deploy.benchmark.figures import readable
 PUBLISHED: Final = Path(__file__).with_name("RESULTS.json")
 """The results that are published."""
 
+COMMAND: Final = "./deploy/bench --only "
+"""What repeats a scenario, with its name and options after it."""
+
 
 class PublishedLimit(msgspec.Struct, frozen=True):
     """What a figure is compared with."""
@@ -110,11 +113,12 @@ def read_published(file: Path = PUBLISHED) -> Published:
 def published_rows(published: Published) -> list[tuple[str, ...]]:
     """Return a row for each figure that has a goal, as README.md shows it.
 
-    Scenario, figure, what it is to reach, what was seen with lowest and highest, the limit and the ratio.
+    What is typed after COMMAND, the figure, what it is to reach, what was seen with lowest and highest, the
+    limit, the ratio, and how busy the machine was before.
     """
     return [
         (
-            f"`{scenario.name}`",
+            f"`{scenario.command.removeprefix(COMMAND)}`",
             figure.name,
             "<br>".join(f"{goal.words}: {'met' if goal.is_met else '**missed**'}" for goal in figure.goals),
             f"{_seen(figure.median, figure.unit)} ({readable(figure.lowest)} to {readable(figure.highest)})",

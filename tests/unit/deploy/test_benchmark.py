@@ -10,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
-from deploy.benchmark.effort import FULL, QUICK
+from deploy.benchmark import command
+from deploy.benchmark.effort import FULL, QUICK, Effort
 from deploy.benchmark.figures import (
     Axis,
     Chart,
@@ -36,8 +38,10 @@ from deploy.benchmark.results import (
     read_results,
     write_results,
 )
+from deploy.benchmark.scenarios import Scenario, Set
 from deploy.benchmark.showing import show
 from deploy.benchmark.sizes import cpu_seconds, descriptors, disk_bytes, memory_mib
+from deploy.benchmark.workers import WorkFailed
 
 # --- figures ----------------------------------------------------------------------------------------------
 
@@ -191,6 +195,36 @@ def test_a_terminal_shows_everything() -> None:
     for told in ("does a", "10..30", "V: 40", "0.500", "at least 15: met", "at least 0.9 of V: missed"):
         assert told in shown.getvalue()
     assert "stages of sequencer, us each: commit 3" in shown.getvalue()
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+def test_a_scenario_that_fails_loses_nothing_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(effort: Effort) -> Measured:
+        raise WorkFailed("no moon")
+
+    async def succeed(effort: Effort) -> Measured:
+        assert effort.transfers == 7
+        return measured()
+
+    scenarios = {"bad": Scenario("x", Set.QUICK, fail), "good": Scenario("does y", Set.QUICK, succeed)}
+    monkeypatch.setattr(command, "SCENARIOS", scenarios)
+    monkeypatch.setattr(command, "names_of", lambda _: ("bad", "good"))
+    file = tmp_path / "results.json"
+    write_results(file, {}, {name: result(name) for name in ("bad", "good")}, order=("bad", "good"))
+    before = read_results(file)
+    arguments = ["--quick", "--count", "7", "--json", str(file), "--merge"]
+    done = CliRunner().invoke(command.bench, arguments)
+    assert done.exit_code == 1
+    assert "bad failed: no moon" in done.output
+    assert "does y" in done.output
+    after = read_results(file)
+    assert after["bad"] == before["bad"], "what is not measured anew is kept"
+    assert after["good"]["command"] == "./deploy/bench --only good --quick --count 7"
+    assert after["good"]["figures"] == before["good"]["figures"]
 
 
 # --- pictures ---------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from lockstep import limits
-from lockstep.encoding import Reader, u8, u32, u64, u128, var8
+from lockstep.encoding import Layout, Reader, u8, u32, u64, u128, var8
 from lockstep.hashing import COMMITMENT, SEEN, ZERO_HASH, tagged_hash
 from lockstep.order import is_rollup_id
 from lockstep.types import PublicKey, RollupId, SwapId, TransactionId
@@ -155,6 +155,10 @@ def seen_hash(previous: bytes | None, transaction_id: TransactionId) -> bytes:
     return tagged_hash(SEEN, (previous or ZERO_HASH) + transaction_id)
 
 
+_VERDICT: Final = Layout(verdict="B", reason="B", opened_height="Q", opened_index="I")
+_HELD: Final = Layout(sender="32s", amount="16s", premium="16s")
+
+
 def encode_escrow_record(record: EscrowRecord) -> bytes:
     """Return the value under an `escrow_key`."""
     return (
@@ -172,15 +176,18 @@ def encode_escrow_record(record: EscrowRecord) -> bytes:
 def decode_escrow_record(encoded: bytes) -> EscrowRecord:
     """Parse the value under an `escrow_key`. Raises `Malformed`."""
     reader = Reader(encoded, "escrow record")
+    verdict, reason, opened_height, opened_index = reader.fields(_VERDICT)
+    asset = reader.var8("asset", bytes_min=1, bytes_max=limits.ASSET_BYTES_MAX)
+    sender, amount, premium = reader.fields(_HELD)
     record = EscrowRecord(
-        verdict=reader.u8("verdict"),
-        reason=reader.u8("reason"),
-        opened_height=reader.u64("opened_height"),
-        opened_index=reader.u32("opened_index"),
-        asset=reader.var8("asset", bytes_min=1, bytes_max=limits.ASSET_BYTES_MAX),
-        sender=PublicKey(reader.take(32, "sender")),
-        amount=reader.u128("amount"),
-        premium=reader.u128("premium"),
+        verdict=verdict,
+        reason=reason,
+        opened_height=opened_height,
+        opened_index=opened_index,
+        asset=asset,
+        sender=PublicKey(sender),
+        amount=int.from_bytes(amount, "big"),
+        premium=int.from_bytes(premium, "big"),
     )
     reader.finish()
     if record.verdict not in (LOCKED, REJECTED):

@@ -39,6 +39,10 @@ PAYLOAD_BYTES: Final = 200
 ORDERED_WINDOW_MS: Final = 30_000
 """The window of bundles in the long run of the sequencer: clients' default. So long their ids are kept."""
 
+STEADY_WINDOW_MS: Final = 60_000
+"""The window of transfers while a network is watched: it must outlast signing ahead and being sent. Ids are kept
+for as long, so that memory grows for a minute before it can be steady."""
+
 SHARE_OF_MOST: Final = 0.5
 """At which share of the highest rate a network is watched."""
 
@@ -154,6 +158,7 @@ async def soak(effort: Effort) -> Measured:
             message_bundles=max(min(count // 50, 20), 1),
             rate=rate,
         )
+        steady = msgspec.structs.replace(steady, window_ms=STEADY_WINDOW_MS)
         slices = await _slices(runs, steady, effort.soak_seconds)
         await stage.wait_executed(names, runs.found[-1].last_height)
         await verify_samples(stage, runs.found)
@@ -192,7 +197,7 @@ async def _together(runs: Runs, sending: Worker, signing: Worker) -> None:
 
 def _soak_figures(slices: Sequence[_Slice]) -> tuple[Sequence[Figure], Mapping[str, float]]:
     """Return the figures of a long load, and what each process has to do with them."""
-    # What it takes to get going is no drift.
+    # What it takes to get going is no drift: of ten minutes one, as long as ids are kept.
     settled = slices[len(slices) // 10 :]
     latency_ms = {
         percent: [percentile(each.found.latencies_ms, percent) for each in settled] for percent in (50, 99)

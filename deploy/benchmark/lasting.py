@@ -40,8 +40,8 @@ ORDERED_WINDOW_MS: Final = 30_000
 """The window of bundles in the long run of the sequencer: clients' default. So long their ids are kept."""
 
 STEADY_WINDOW_MS: Final = 60_000
-"""The window of transfers while a network is watched: it must outlast signing ahead and being sent. Ids are kept
-for as long, so that memory grows for a minute before it can be steady."""
+"""The window of transfers while a network is watched: it must outlast signing ahead and being sent. Ids are
+kept for as long, so that memory grows for a minute before it can be steady."""
 
 SHARE_OF_MOST: Final = 0.5
 """At which share of the highest rate a network is watched."""

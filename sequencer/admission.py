@@ -9,8 +9,11 @@ writer answers for bundles that it knows already, and goes on with 4. the window
 is a rule that they depend on.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Final
+
+import msgspec
 
 from lockstep import limits
 from lockstep.block import AdmittedBundle, Parcel
@@ -33,8 +36,10 @@ from lockstep.types import (
     REGISTRY_NAMESPACE,
     SWAP_NAMESPACE,
     SYSTEM_NAMESPACES,
+    BundleId,
     ChainId,
     Namespace,
+    TransactionHash,
 )
 
 __pure__ = True
@@ -62,20 +67,55 @@ def admit(chain: ChainId, bundle: Bundle, open_to: Set[Namespace]) -> AdmittedBu
     return AdmittedBundle(bundle_id(chain, valid_until_ms, hashes), transactions, hashes, valid_until_ms)
 
 
-def admit_at_once(chain: ChainId, bundles: Singles, open_to: Set[Namespace]) -> Parcel | None:
-    """Return as one parcel what `admit` returns for each, if all are for one rollup and pass; else None."""
+class Admitted(msgspec.Struct, frozen=True):
+    """Bundles of one transaction each that came together."""
+
+    bundle_ids: Sequence[BundleId]
+    """Their ids, in the order in which they came."""
+    windows_ms: Sequence[int]
+    """Their windows, in the same order."""
+    parcels: Sequence[Parcel]
+    """All of them by namespace."""
+
+
+def admit_at_once(chain: ChainId, bundles: Singles, open_to: Set[Namespace]) -> Admitted | None:
+    """Return what `admit` returns for each, if all are for rollups and pass; else None."""
+    namespaces = set(bundles.namespaces)
     payloads_bytes, windows_ms = list(map(len, bundles.payloads)), bundles.windows_ms
-    namespace = bundles.namespaces[0]
     if (
-        namespace not in open_to
-        or namespace in SYSTEM_NAMESPACES
-        or bundles.namespaces.count(namespace) < len(bundles)
+        not namespaces <= open_to
+        or not namespaces.isdisjoint(SYSTEM_NAMESPACES)
         or not 0 < min(payloads_bytes) <= max(payloads_bytes) <= limits.PAYLOAD_BYTES_MAX
         or not 0 < min(windows_ms) <= max(windows_ms) < 2**63
     ):
         return None
-    hashes = transaction_hashes(namespace, bundles.payloads)
-    return Parcel(namespace, single_ids(chain, windows_ms, hashes), bundles.payloads, hashes, windows_ms)
+    if len(namespaces) == 1:
+        hashes = transaction_hashes(bundles.namespaces[0], bundles.payloads)
+    else:
+        hashes = list(map(transaction_hash, bundles.namespaces, bundles.payloads))
+    bundle_ids = single_ids(chain, windows_ms, hashes)
+    return Admitted(bundle_ids, windows_ms, _parcels(bundles, bundle_ids, hashes))
+
+
+def _parcels(
+    bundles: Singles, bundle_ids: Sequence[BundleId], hashes: Sequence[TransactionHash]
+) -> list[Parcel]:
+    """Return bundles by namespace, those of each in their order."""
+    positions: defaultdict[Namespace, list[int]] = defaultdict(list)
+    for position, namespace in enumerate(bundles.namespaces):
+        positions[namespace].append(position)
+    if len(positions) == 1:
+        return [Parcel(bundles.namespaces[0], bundle_ids, bundles.payloads, hashes, bundles.windows_ms)]
+    return [
+        Parcel(
+            namespace,
+            [bundle_ids[each] for each in chosen],
+            [bundles.payloads[each] for each in chosen],
+            [hashes[each] for each in chosen],
+            [bundles.windows_ms[each] for each in chosen],
+        )
+        for namespace, chosen in positions.items()
+    ]
 
 
 def _is_plain(bundle: Bundle, open_to: Set[Namespace]) -> bool:

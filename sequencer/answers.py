@@ -6,7 +6,7 @@ that it gave. An asker may be gone when the answer is there: the bundle does not
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import Protocol, TypeAlias
 
 from lockstep.errors import LockstepError
@@ -58,27 +58,29 @@ class Answers:
 
     def give(self, bundle_id: BundleId, outcome: Outcome) -> None:
         """Tell who waits for a bundle what became of it. KeyError if nobody does."""
-        asker, number, others = self._waiting.pop(bundle_id)
-        asker.tell(number, outcome)
-        while others is not None:
-            asker, number, others = others
-            asker.tell(number, outcome)
+        _tell(self._waiting.pop(bundle_id), outcome)
 
     def give_run(self, run: Run) -> None:
         """Tell who waits for the bundles of a run where they stand. KeyError if nobody does for one."""
-        askers, numbers, others = zip(*map(self._waiting.__getitem__, run.bundle_ids), strict=True)
-        if len(set(askers)) > 1 or any(others):
-            for placement in run:
-                self.give(placement.bundle_id, placement)
-            return
-        for bundle_id in run.bundle_ids:
-            del self._waiting[bundle_id]
-        askers[0].tell_run(numbers, run)
+        askers, numbers, others = zip(*map(self._waiting.pop, run.bundle_ids), strict=True)
+        start = 0
+        for asker, those in groupby(askers):
+            stop = start + len(list(those))
+            asker.tell_run(numbers[start:stop], run[start:stop])
+            start = stop
+        for placement, more in zip(run, others, strict=True) if any(others) else ():
+            _tell(more, placement)
 
     def give_all(self, error: LockstepError) -> None:
         """Tell everybody of an error."""
         for bundle_id in list(self._waiting):
             self.give(bundle_id, error)
+
+
+def _tell(waiting: "_Waiting | None", outcome: Outcome) -> None:
+    while waiting is not None:
+        asker, number, waiting = waiting
+        asker.tell(number, outcome)
 
 
 class Answer:

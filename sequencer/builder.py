@@ -35,6 +35,10 @@ class Run(msgspec.Struct, frozen=True):
     def __len__(self) -> int:
         return len(self.bundle_ids)
 
+    def __getitem__(self, part: slice) -> "Run":
+        start, _, _ = part.indices(len(self))
+        return Run(self.bundle_ids[part], self.height, self.first_index + start)
+
     def __iter__(self) -> Iterator[Placement]:
         for index, bundle_id in enumerate(self.bundle_ids, self.first_index):
             yield Placement(bundle_id, self.height, index, 1)
@@ -92,7 +96,12 @@ class Footprints(msgspec.Struct, frozen=True, eq=False):
 
 def footprints_of_parcel(parcel: Parcel) -> Footprints:
     """Return what the bundles of a parcel take of a block."""
-    return _total({parcel.namespace: Footprint(len(parcel), sum(map(len, parcel.payloads)))})
+    return total_of({parcel.namespace: footprint_of_parcel(parcel)})
+
+
+def footprint_of_parcel(parcel: Parcel) -> Footprint:
+    """Return what the bundles of a parcel have for its namespace."""
+    return Footprint(len(parcel), sum(map(len, parcel.payloads)))
 
 
 def footprints_of(bundle: AdmittedBundle) -> Footprints:
@@ -105,18 +114,23 @@ def footprints_of(bundle: AdmittedBundle) -> Footprints:
     for namespace, payload in transactions:
         footprint = Footprint(1, len(payload))
         footprints[namespace] = footprints.get(namespace, NO_FOOTPRINT) + footprint
-    return _total(footprints)
+    return total_of(footprints)
 
 
 @lru_cache(maxsize=4_096)
 def footprints_of_one(namespace: Namespace, payload_bytes: int) -> Footprints:
     """Return what a bundle of one transaction takes."""
-    return _total({namespace: Footprint(1, payload_bytes)})
+    return total_of({namespace: Footprint(1, payload_bytes)})
 
 
-def _total(by_namespace: Mapping[Namespace, Footprint]) -> Footprints:
-    total = sum(by_namespace.values(), start=NO_FOOTPRINT)
-    return Footprints(by_namespace, total.transactions, total.entry_bytes)
+def total_of(by_namespace: Mapping[Namespace, Footprint]) -> Footprints:
+    """Return what a bundle takes that has so much for each of some namespaces."""
+    footprints = by_namespace.values()
+    return Footprints(
+        by_namespace,
+        sum([each.transactions for each in footprints]),
+        sum([each.entry_bytes for each in footprints]),
+    )
 
 
 class Room:

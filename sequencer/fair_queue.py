@@ -84,6 +84,18 @@ class FairQueue(Generic[Item]):
         """Return the bundle whose turn it is; IndexError if there is none."""
         return self._heads[0][2][0][2]
 
+    def last(self, namespace: Namespace) -> Item | None:
+        """Return who came last of those that a namespace decides; None if none of them waits."""
+        lane = self._lanes.get(namespace)
+        return lane[-1][2] if lane else None
+
+    def replace_last(self, namespace: Namespace, item: Item, added: Footprint) -> None:
+        """Put an item in the place of `last`, from which it differs by `added`, for this namespace alone."""
+        lane = self._lanes[namespace]
+        tag, number, _ = lane[-1]
+        lane[-1] = (tag, number, item)
+        self._finishes[namespace] += charge_of(added) * WEIGHT_MAX // self._weights.get(namespace, 1)
+
     def replace_first(self, item: Item) -> None:
         """Put what is left of the one whose turn it is in its place; IndexError if there is none."""
         tag, number, lane = self._heads[0]

@@ -5,14 +5,13 @@ its receipt if it was ordered in time.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 from lockstep.block import AdmittedBundle
 from lockstep.errors import Expired, LockstepError, ShuttingDown
 from lockstep.order import Bundle, Placement, Singles
-from lockstep.types import ChainId, Namespace
+from lockstep.types import ChainId
 from sequencer.admission import admit, admit_at_once
 from sequencer.answers import Answer, Asker
 from sequencer.chain import ChainState
@@ -41,13 +40,11 @@ class Intake:
 
     def accept_all(self, numbers: Sequence[int], bundles: Singles | Sequence[Bundle], asker: Asker) -> None:
         """Accept bundles, of whose outcomes `asker` is told under `numbers`."""
-        if not isinstance(bundles, Singles):
+        admitted = None
+        if isinstance(bundles, Singles):
+            admitted = admit_at_once(self._chain_id, bundles, self._chain.namespaces)
+        if admitted is None or not self._writer.accept_at_once(numbers, admitted, asker):
             self._accept_each(numbers, bundles, asker)
-            return
-        for some, alike in _by_namespace(numbers, bundles):
-            parcel = admit_at_once(self._chain_id, alike, self._chain.namespaces)
-            if parcel is None or not self._writer.accept_at_once(some, parcel, asker):
-                self._accept_each(some, alike, asker)
 
     def _accept_each(self, numbers: Sequence[int], bundles: Iterable[Bundle], asker: Asker) -> None:
         for number, bundle in zip(numbers, bundles, strict=True):
@@ -74,23 +71,3 @@ class Intake:
 def _tell(asker: Asker, number: int, looking: "asyncio.Future[Placement]") -> None:
     error = ShuttingDown() if looking.cancelled() else looking.exception()
     asker.tell(number, looking.result() if error is None else error)
-
-
-def _by_namespace(numbers: Sequence[int], bundles: Singles) -> Iterable[tuple[Sequence[int], Singles]]:
-    """Return numbered bundles, those of each namespace together in their order."""
-    if len(set(bundles.namespaces)) == 1:
-        return ((numbers, bundles),)
-    positions: defaultdict[Namespace, list[int]] = defaultdict(list)
-    for position, namespace in enumerate(bundles.namespaces):
-        positions[namespace].append(position)
-    return [
-        (
-            [numbers[each] for each in chosen],
-            Singles(
-                [namespace] * len(chosen),
-                [bundles.payloads[each] for each in chosen],
-                [bundles.windows_ms[each] for each in chosen],
-            ),
-        )
-        for namespace, chosen in positions.items()
-    ]

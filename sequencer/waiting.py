@@ -7,7 +7,7 @@ everything else: in the fair queue, within the quotas of the namespaces that it 
 is accepted beyond the bounds, and whatever is refused has left no trace; no namespace fills a queue, for it
 may have no more waiting there than is still free; a bundle stays under way until it is settled.
 
-Bundles that came together and are alike wait as one parcel, which a block may cut.
+Bundles that are alike wait as parcels: small ones of a namespace join, and a block may cut one.
 """
 
 from collections import defaultdict, deque
@@ -24,7 +24,15 @@ from lockstep.genesis import Quota
 from lockstep.register import Register
 from lockstep.registry import Registry
 from lockstep.types import SYSTEM_NAMESPACES, BundleId, Namespace, SwapId
-from sequencer.builder import Footprints, Room, footprints_of, footprints_of_parcel
+from sequencer.builder import (
+    Footprint,
+    Footprints,
+    Room,
+    footprint_of_parcel,
+    footprints_of,
+    footprints_of_parcel,
+    total_of,
+)
 from sequencer.fair_queue import FairQueue
 from sequencer.judgement import NOTHING, Claim, Judge, Judgement
 from sequencer.quotas import Quotas
@@ -39,6 +47,10 @@ DECISIONS_MAX: Final = 4_096
 
 DECISIONS_BYTES_MAX: Final = 4 * limits.BLOCK_BYTES_MAX
 """Bytes of their entries."""
+
+
+JOINED_BYTES_MAX: Final = 64 * 1024
+"""Bytes of entries that a parcel to which others were added has at most."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -143,30 +155,46 @@ class WaitingRoom:
             self._under_way[bundle.bundle_id] = candidate.judgement
             self._judge.add(bundle.bundle_id, candidate.judgement)
 
-    def take_at_once(self, parcel: Parcel, registry: Registry, clock_ms: int) -> bool:
-        """Let the bundles of a parcel wait, which are for a rollup, if all surely find room.
+    def take_at_once(self, parcels: Sequence[Parcel], registry: Registry, clock_ms: int) -> bool:
+        """Let the bundles of parcels wait, one for each of some rollups, if all surely find room.
 
         Answers whether they do, and takes none if not. It is what `judge` and `take` would do with one after
         another, at a fraction of the cost.
         """
-        footprints = footprints_of_parcel(parcel)
-        if not self._has_fair_room(parcel, footprints) or not self._quotas.charge_at_once(
-            footprints.by_namespace, registry, clock_ms
-        ):
+        totals = {each.namespace: footprint_of_parcel(each) for each in parcels}
+        if not self._have_fair_room(totals) or not self._quotas.charge_at_once(totals, registry, clock_ms):
             return False
-        for part in _parts(parcel, footprints):
-            self._push(Candidate(part, NOTHING, footprints if part is parcel else footprints_of_parcel(part)))
+        for parcel in parcels:
+            if totals[parcel.namespace].entry_bytes > limits.BUNDLE_BYTES_MAX:
+                for part in _parts(parcel, totals[parcel.namespace].entry_bytes):
+                    self._push(Candidate(part, NOTHING, footprints_of_parcel(part)))
+            elif not self._join(parcel, totals[parcel.namespace]):
+                self._push(Candidate(parcel, NOTHING, total_of({parcel.namespace: totals[parcel.namespace]})))
         return True
 
-    def _has_fair_room(self, parcel: Parcel, footprints: Footprints) -> bool:
-        """Answer whether the bundles of a parcel all find room, whatever their order."""
+    def _join(self, parcel: Parcel, footprint: Footprint) -> bool:
+        """Add a parcel to the one of its namespace that waits last, if that is small, and answer whether."""
+        last = self._fair.last(parcel.namespace)
+        if last is None or not isinstance(last.bundle, Parcel):
+            return False
+        if last.size_bytes + footprint.entry_bytes > JOINED_BYTES_MAX:
+            return False
+        footprints = total_of({parcel.namespace: last.footprints.by_namespace[parcel.namespace] + footprint})
+        joined = Candidate(last.bundle + parcel, NOTHING, footprints)
+        self._fair.replace_last(parcel.namespace, joined, footprint)
+        self._count_fair(last, -1)
+        self._count_fair(joined, 1)
+        return True
+
+    def _have_fair_room(self, totals: Mapping[Namespace, Footprint]) -> bool:
+        """Answer whether bundles of one transaction each find room, whatever their order."""
         bundles_max, bytes_max = self._fair_bounds
-        waiting = self._waiting[parcel.namespace]
-        bundles_free = bundles_max - self._fair_bundles - len(parcel)
-        bytes_free = bytes_max - self._fair_bytes - footprints.entry_bytes
-        return (
-            waiting.bundles + len(parcel) <= bundles_free
-            and waiting.size_bytes + footprints.entry_bytes <= bytes_free
+        bundles_free = bundles_max - self._fair_bundles - sum([each.transactions for each in totals.values()])
+        bytes_free = bytes_max - self._fair_bytes - sum([each.entry_bytes for each in totals.values()])
+        return all(
+            self._waiting[namespace].bundles + each.transactions <= bundles_free
+            and self._waiting[namespace].size_bytes + each.entry_bytes <= bytes_free
+            for namespace, each in totals.items()
         )
 
     def _has_decisions_room(self, candidate: Candidate) -> bool:
@@ -316,10 +344,7 @@ def _select(parcel: Parcel, wanted: Sequence[bool]) -> Parcel:
     )
 
 
-def _parts(parcel: Parcel, footprints: Footprints) -> Sequence[Parcel]:
-    """Return a parcel in parts that take no more turns than one bundle may."""
-    count = -(-footprints.entry_bytes // limits.BUNDLE_BYTES_MAX)
-    if count == 1:
-        return (parcel,)
-    size = max(len(parcel) // count, 1)
+def _parts(parcel: Parcel, entries_bytes: int) -> Sequence[Parcel]:
+    """Return a parcel in parts that take about as much as one bundle may."""
+    size = max(len(parcel) * limits.BUNDLE_BYTES_MAX // entries_bytes, 1)
     return [parcel[start : start + size] for start in range(0, len(parcel), size)]

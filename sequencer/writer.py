@@ -27,7 +27,7 @@ from lockstep.header import Tip, header_hash, tip_of
 from lockstep.order import Placement
 from lockstep.register import RULES_KNOWN
 from lockstep.types import BundleId
-from sequencer.admission import has_window, verify_window
+from sequencer.admission import Admitted, has_window, verify_window
 from sequencer.answers import Answer, Answers, Asker
 from sequencer.builder import Proposal, Run, propose
 from sequencer.chain import ChainState
@@ -144,21 +144,21 @@ class Writer:
         self._answers.expect(bundle_id, asker, number)
         self._has_work()
 
-    def accept_at_once(self, numbers: Sequence[int], parcel: Parcel, asker: Asker) -> bool:
-        """Accept a parcel's bundles if none needs a closer look; `asker` is told of them under `numbers`.
+    def accept_at_once(self, numbers: Sequence[int], admitted: Admitted, asker: Asker) -> bool:
+        """Accept bundles, of whose places `asker` is told under `numbers`, if none needs a closer look.
 
         Answers whether they were accepted, all or none. If not, `accept` says what becomes of each.
         """
-        bundle_ids, windows_ms = parcel.bundle_ids, parcel.windows_ms
+        bundle_ids, windows_ms = admitted.bundle_ids, admitted.windows_ms
         if (
             self._refusal is not None
-            or len(set(bundle_ids)) < len(parcel)
+            or len(set(bundle_ids)) < len(bundle_ids)
             or self._answers.has_any(bundle_ids)
             or self._live.has_any(bundle_ids, windows_ms)
             or not has_window(min(windows_ms), self._tip.time_ms)
             or not has_window(max(windows_ms), self._tip.time_ms)
-            or self.live_ids + len(parcel) > self._live_ids_max
-            or not self._waiting.take_at_once(parcel, self._chain.registry, self._clock_ms())
+            or self.live_ids + len(bundle_ids) > self._live_ids_max
+            or not self._waiting.take_at_once(admitted.parcels, self._chain.registry, self._clock_ms())
         ):
             return False
         self._answers.expect_all(bundle_ids, numbers, asker)

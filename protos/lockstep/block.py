@@ -77,6 +77,15 @@ class Parcel(msgspec.Struct, frozen=True):
             self.windows_ms[part],
         )
 
+    def __add__(self, other: "Parcel") -> "Parcel":
+        return Parcel(
+            self.namespace,
+            [*self.bundle_ids, *other.bundle_ids],
+            [*self.payloads, *other.payloads],
+            [*self.hashes, *other.hashes],
+            [*self.windows_ms, *other.windows_ms],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

@@ -79,10 +79,23 @@ SINGLES = Singles([ALPHA] * 3, [b"a", b"b", bytes(FULL)], [TIME_MS, TIME_MS + 1,
 
 
 def test_many_for_one_rollup_are_admitted_as_each_would_be() -> None:
-    parcel = admit_at_once(CHAIN, SINGLES, OPEN)
-    assert parcel == parcel_of([admit(CHAIN, each, OPEN) for each in SINGLES])
-    assert parcel is not None
-    assert parcel[1:] == parcel_of([admit(CHAIN, each, OPEN) for each in SINGLES[1:]])
+    admitted = admit_at_once(CHAIN, SINGLES, OPEN)
+    assert admitted is not None
+    [parcel] = admitted.parcels
+    alone = [admit(CHAIN, each, OPEN) for each in SINGLES]
+    assert parcel == parcel_of(alone)
+    assert (parcel[1:], parcel[:1] + parcel[1:]) == (parcel_of(alone[1:]), parcel)
+    assert admitted.bundle_ids == [each.bundle_id for each in alone]
+
+
+def test_those_of_several_rollups_come_by_rollup() -> None:
+    sent = Singles([ALPHA, BETA, ALPHA], [b"a", b"b", b"c"], [TIME_MS, TIME_MS + 1, TIME_MS + 2])
+    admitted = admit_at_once(CHAIN, sent, OPEN)
+    first, second, third = (admit(CHAIN, each, OPEN) for each in sent)
+    assert admitted is not None
+    assert admitted.parcels == [parcel_of([first, third]), parcel_of([second])]
+    assert admitted.bundle_ids == [each.bundle_id for each in (first, second, third)]
+    assert admitted.windows_ms == sent.windows_ms
 
 
 @pytest.mark.parametrize(
@@ -90,11 +103,12 @@ def test_many_for_one_rollup_are_admitted_as_each_would_be() -> None:
     [
         Bundle((Transaction(ALPHA, b""),), TIME_MS),
         Bundle((Transaction(ALPHA, bytes(FULL + 1)),), TIME_MS),
-        Bundle((Transaction(BETA, b"x"),), TIME_MS),
+        Bundle((Transaction(GAMMA, b"x"),), TIME_MS),
+        Bundle((Transaction(SWAP_NAMESPACE, REVEAL),), TIME_MS),
         Bundle((Transaction(ALPHA, b"x"),), 0),
         Bundle((Transaction(ALPHA, b"x"),), 2**63),
     ],
-    ids=["empty", "oversized", "for another", "no window", "no log time"],
+    ids=["empty", "oversized", "a stranger's", "the system's", "no window", "no log time"],
 )
 @pytest.mark.parametrize("place", [0, 1])
 def test_if_one_is_not_like_that_each_is_looked_at(odd: Bundle, place: int) -> None:
@@ -108,11 +122,6 @@ def test_if_one_is_not_like_that_each_is_looked_at(odd: Bundle, place: int) -> N
     )
     assert [*singles] == bundles
     assert admit_at_once(CHAIN, singles, OPEN) is None
-
-
-@pytest.mark.parametrize("namespace", [SWAP_NAMESPACE, GAMMA])
-def test_the_systems_and_strangers_are_not_admitted_unseen(namespace: Namespace) -> None:
-    assert admit_at_once(CHAIN, Singles([namespace], [REVEAL], [TIME_MS]), OPEN) is None
 
 
 def test_the_window_is_open_at_its_end_and_closed_at_its_start() -> None:

@@ -113,6 +113,23 @@ def test_what_is_left_of_the_first_is_still_first() -> None:
     assert [queue.first(), queue.pop(), queue.pop()] == [rest, rest, second]
 
 
+def test_what_grows_is_charged_as_what_comes_behind_it() -> None:
+    grown, behind = FairQueue[AdmittedBundle]({A: 3}), FairQueue[AdmittedBundle]({A: 3})
+    first, second, both, third = (
+        bundle(number, {A: size}) for number, size in enumerate((1_000, 500, 1_508 + ENTRY_PREFIX_BYTES, 0))
+    )
+    assert grown.last(A) is None
+    push(grown, first)
+    assert grown.last(A) is first
+    grown.replace_last(A, both, footprints_of(second).by_namespace[A])
+    assert len(grown) == 1
+    for each in (first, second):
+        push(behind, each)
+    assert push(grown, third) == push(behind, third)
+    assert [grown.pop(), grown.pop()] == [both, third]
+    assert grown.last(A) is None
+
+
 @pytest.mark.parametrize(("weights", "share"), [({}, 100), ({A: 3}, 150), ({A: 10, B: 10}, 100)])
 def test_under_load_each_gets_its_share_by_bytes(weights: dict[Namespace, int], share: int) -> None:
     queue = FairQueue[AdmittedBundle](weights)

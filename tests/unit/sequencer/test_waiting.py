@@ -1,5 +1,6 @@
 """The waiting room: bounds that no namespace fills, and decisions that nothing delays."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -16,7 +17,7 @@ from lockstep.swap_entries import AttestItem, RejectReason
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, BundleId, Namespace, SwapId
 from sequencer.admission import admit
 from sequencer.builder import footprints_of
-from sequencer.waiting import DECISIONS_MAX, DECISIONS_SHARE, WaitingRoom
+from sequencer.waiting import DECISIONS_MAX, DECISIONS_SHARE, JOINED_BYTES_MAX, WaitingRoom
 from tests.reference.world import (
     A1,
     CHAIN,
@@ -53,6 +54,13 @@ def room_of(*, bundles_max: int = 10_000, bytes_max: int = 10**9, quota: Quota |
 def ids_of(taken: Iterable[AdmittedBundle | Parcel]) -> list[BundleId]:
     alone = [each.bundle_ids if isinstance(each, Parcel) else (each.bundle_id,) for each in taken]
     return [bundle_id for each in alone for bundle_id in each]
+
+
+def parcels_of(bundles: list[AdmittedBundle]) -> list[Parcel]:
+    by_namespace = defaultdict(list)
+    for each in bundles:
+        by_namespace[each.transactions[0].namespace].append(each)
+    return list(map(parcel_of, by_namespace.values()))
 
 
 def size_of(each: AdmittedBundle) -> int:
@@ -305,7 +313,7 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.sampled_from(NAMES), st.lists(st.integers(1, 9), min_size=1, max_size=4)),
+            st.lists(st.tuples(st.sampled_from(NAMES), st.integers(1, 9)), min_size=1, max_size=4),
             st.just("gather"),
         ),
         max_size=20,
@@ -313,7 +321,7 @@ def test_bounds_are_kept_and_nothing_is_lost(steps: list[tuple[list[Namespace], 
     st.sampled_from([Quota(10**9, 10**9), Quota(6, 10**9), Quota(10**9, 60)]),
 )
 def test_what_is_taken_at_once_would_have_been_taken_one_by_one(
-    steps: list[tuple[Namespace, list[int]] | str], quota: Quota
+    steps: list[list[tuple[Namespace, int]] | str], quota: Quota
 ) -> None:
     world, places = World(), dict[BundleId, Namespace]()
     room, other = (room_of(bundles_max=8, bytes_max=900, quota=quota) for _ in range(2))
@@ -323,10 +331,9 @@ def test_what_is_taken_at_once_would_have_been_taken_one_by_one(
             # Turns may differ, nobody's order within a namespace does.
             assert sorted(taken[0], key=places.__getitem__) == sorted(taken[1], key=places.__getitem__)
             continue
-        name, sizes = step
-        bundles = [bundle(bytes([number, place]) * size, name) for place, size in enumerate(sizes)]
-        places |= {each.bundle_id: name for each in bundles}
-        if room.take_at_once(parcel_of(bundles), world.register.registry, 0):
+        bundles = [bundle(bytes([number, place]) * size, name) for place, (name, size) in enumerate(step)]
+        places |= {each.bundle_id: each.transactions[0].namespace for each in bundles}
+        if room.take_at_once(parcels_of(bundles), world.register.registry, 0):
             for each in bundles:
                 take(other, world, each)
         else:
@@ -350,8 +357,8 @@ def test_a_block_cuts_a_parcel_and_the_next_has_the_rest() -> None:
     fitting = limits.BLOCK_BYTES_MAX // (ENTRY_PREFIX_BYTES + size)
     bundles = [bundle(number.to_bytes(2, "big").ljust(size, b"x")) for number in range(fitting + 100)]
     other = bundle(b"another's", BETA)
-    assert room.take_at_once(parcel_of(bundles), registry, 0)
-    assert room.take_at_once(parcel_of([other]), registry, 0)
+    assert room.take_at_once([parcel_of(bundles)], registry, 0)
+    assert room.take_at_once([parcel_of([other])], registry, 0)
     first, _ = room.gather(START_MS + 1)
     # A large parcel takes turns in parts, none larger than one bundle may be.
     assert first[1] == parcel_of([other])
@@ -368,13 +375,13 @@ def test_what_is_late_in_a_parcel_is_taken_out_of_it() -> None:
     world, room = World(), room_of()
     windows_ms = (START_MS + 5, START_MS + 300, START_MS + 301, START_MS + 300)
     bundles = [bundle(b"%d" % number, until_ms=each) for number, each in enumerate(windows_ms)]
-    assert room.take_at_once(parcel_of(bundles), world.register.registry, 0)
+    assert room.take_at_once([parcel_of(bundles)], world.register.registry, 0)
     chosen, late = room.gather(START_MS + 300)
     assert chosen == [parcel_of(bundles[2:3])]
     expected = [(bundles[place].bundle_id, windows_ms[place]) for place in (0, 1, 3)]
     assert [tuple(each) for each in late] == expected
     assert len(room) == 0
-    assert room.take_at_once(parcel_of(bundles[:2]), world.register.registry, 0)
+    assert room.take_at_once([parcel_of(bundles[:2])], world.register.registry, 0)
     assert len(room.gather(START_MS + 300)[1]) == 2
     assert len(room) == 0
 
@@ -383,6 +390,53 @@ def test_what_waits_in_parcels_can_be_let_go() -> None:
     world, room = World(), room_of(bundles_max=8)
     bundles = [bundle(b"%d" % number) for number in range(4)]
     for _ in range(3):
-        assert room.take_at_once(parcel_of(bundles), world.register.registry, 0)
+        assert room.take_at_once([parcel_of(bundles)], world.register.registry, 0)
         assert room.clear() == [each.bundle_id for each in bundles]
         assert len(room) == 0
+
+
+def test_small_parcels_of_a_namespace_wait_as_one() -> None:
+    world, room = World(), room_of()
+    registry = world.register.registry
+    alphas = [bundle(b"a%d" % number) for number in range(5)]
+    betas = [bundle(b"b%d" % number, BETA) for number in range(2)]
+    apart = bundle(b"apart")
+    assert room.take_at_once([parcel_of(alphas[:2]), parcel_of(betas[:1])], registry, 0)
+    assert room.take_at_once([parcel_of(alphas[2:3]), parcel_of(betas[1:])], registry, 0)
+    take(room, world, apart)
+    assert room.take_at_once([parcel_of(alphas[3:])], registry, 0)
+    assert len(room) == 8
+    chosen, _ = room.gather(START_MS + 1)
+    assert chosen == [parcel_of(alphas[:3]), parcel_of(betas), apart, parcel_of(alphas[3:])]
+    assert len(room) == 0
+
+
+def test_what_joins_is_charged_as_if_it_stood_behind() -> None:
+    world, (joined, alone) = World(), (room_of(), room_of())
+    registry = world.register.registry
+    for number in range(40):
+        each = bundle(b"%d" % number * 500)
+        assert joined.take_at_once([parcel_of([each])], registry, 0)
+        take(alone, world, each)
+    for room in (joined, alone):
+        for number in range(40):
+            take(room, world, bundle(b"%d" % number * 500, BETA))
+    turns = [ids_of(room.gather(START_MS + 1)[0]) for room in (joined, alone)]
+    assert sorted(turns[0]) == sorted(turns[1])
+    late = [bundle(b"late" * 500, name) for name in (ALPHA, BETA)]
+    for room in (joined, alone):
+        assert len(room) == 0
+        for each in late:
+            take(room, world, each)
+        assert ids_of(room.gather(START_MS + 1)[0]) == [each.bundle_id for each in late]
+
+
+def test_a_parcel_that_is_large_is_not_added_to() -> None:
+    world, room = World(), room_of()
+    registry = world.register.registry
+    size = JOINED_BYTES_MAX // 4 - ENTRY_PREFIX_BYTES
+    bundles = [bundle(bytes([number]) * size) for number in range(5)]
+    for each in bundles:
+        assert room.take_at_once([parcel_of([each])], registry, 0)
+    chosen, _ = room.gather(START_MS + 1)
+    assert chosen == [parcel_of(bundles[:4]), parcel_of(bundles[4:])]

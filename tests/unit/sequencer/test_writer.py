@@ -26,7 +26,7 @@ from lockstep.order import Bundle, Placement, Transaction
 from lockstep.register import RULES_KNOWN, genesis_register
 from lockstep.registry_entries import RegistryChange, SetRules, SignedBy, sign_change
 from lockstep.types import REGISTRY_NAMESPACE, SWAP_NAMESPACE, Height, PublicKey
-from sequencer.admission import admit
+from sequencer.admission import Admitted, admit
 from sequencer.answers import Outcome
 from sequencer.builder import Proposal, Run
 from sequencer.chain import ChainState
@@ -271,11 +271,17 @@ class Told:
             self.tell(number, placement)
 
 
+def together(bundles: Sequence[AdmittedBundle]) -> Admitted:
+    """Return bundles as they are when they came in one message."""
+    parcel = parcel_of(bundles)
+    return Admitted(parcel.bundle_ids, parcel.windows_ms, [parcel])
+
+
 async def test_many_that_need_no_closer_look_are_accepted_at_once() -> None:
     bundles = [admitted(b"%d" % number) for number in range(5)]
     async with running() as rig:
         told, other = Told(), Told()
-        assert rig.writer.accept_at_once([7, 8, 9], parcel_of(bundles[:3]), told)
+        assert rig.writer.accept_at_once([7, 8, 9], together(bundles[:3]), told)
         rig.writer.accept(bundles[1], other, 3)
         await rig.asked()
         rig.let()
@@ -285,6 +291,24 @@ async def test_many_that_need_no_closer_look_are_accepted_at_once() -> None:
         ]
         assert told.outcomes == dict(zip([7, 8, 9], places, strict=True))
         assert other.outcomes == {3: places[1]}
+
+
+async def test_askers_whose_bundles_joined_are_each_told_of_their_own() -> None:
+    bundles = [admitted(b"%d" % number) for number in range(5)]
+    async with running() as rig:
+        first = rig.writer.submit(admitted(b"first"))
+        await rig.asked()
+        one, other = Told(), Told()
+        assert rig.writer.accept_at_once([1, 2], together(bundles[:2]), one)
+        assert rig.writer.accept_at_once([1], together(bundles[2:3]), other)
+        assert rig.writer.accept_at_once([3, 4], together(bundles[3:]), one)
+        for _ in range(2):
+            rig.let()
+        await first
+        await until(lambda: len(one.outcomes) + len(other.outcomes) == 5)
+        places = [Placement(each.bundle_id, Height(3), index, 1) for index, each in enumerate(bundles)]
+        assert one.outcomes == dict(zip([1, 2, 3, 4], places[:2] + places[3:], strict=True))
+        assert other.outcomes == {1: places[2]}
 
 
 @pytest.mark.parametrize(
@@ -307,10 +331,10 @@ async def test_if_one_needs_a_closer_look_none_is_accepted_at_once(others: list[
         await ordered
         rig.writer.submit(admitted(b"under way"))
         told, bundles = Told(), [admitted(b"new"), *others]
-        assert not rig.writer.accept_at_once(range(len(bundles)), parcel_of(bundles), told)
+        assert not rig.writer.accept_at_once(range(len(bundles)), together(bundles), told)
         assert (told.outcomes, rig.writer.live_ids) == ({}, 2)
         rig.writer.refuse(ShuttingDown())
-        assert not rig.writer.accept_at_once([1], parcel_of([admitted(b"new")]), told)
+        assert not rig.writer.accept_at_once([1], together([admitted(b"new")]), told)
 
 
 async def test_a_full_queue_refuses_before_it_accepts() -> None:

@@ -1,5 +1,7 @@
 """The tables of protos/README.md and README.md that are made from the code and from results are current."""
 
+from deploy.benchmark.results import COMMAND, read_published
+from deploy.benchmark.scenarios import SCENARIOS
 from lockstep.errors import all_errors
 from tests.documented import ERRORS, PAGE, README, errors_table, found_in, results_table
 
@@ -10,6 +12,12 @@ def test_the_table_of_errors_is_current() -> None:
 
 def test_the_table_of_figures_is_current() -> None:
     assert found_in(README.read_text(), "figures") == results_table(), "run python -m tests.documented"
+
+
+def test_published_results_are_of_scenarios_that_there_are() -> None:
+    for scenario in read_published().scenarios:
+        assert scenario.name in SCENARIOS
+        assert scenario.command.startswith(f"{COMMAND}{scenario.name}")
 
 
 def test_it_has_every_code_once() -> None:

@@ -139,7 +139,7 @@ async def swaps_killed(effort: Effort) -> Measured:
     return calm.measured(figures, notes, (_chart(shaken),))
 
 
-class _Span:
+class Span:
     """From a kill to the next."""
 
     def __init__(self, ended: Sequence[float], killed_s: float, served_s: float, next_s: float) -> None:
@@ -152,7 +152,7 @@ class _Span:
         """How long it did not."""
 
 
-async def _shaken(stage: Stage, effort: Effort, rate: float) -> tuple[list[Found], list[_Span]]:
+async def _shaken(stage: Stage, effort: Effort, rate: float) -> tuple[list[Found], list[Span]]:
     """Swap while a node is killed; so many are signed ahead as undisturbed traders would come to."""
     every_seconds, left = effort.kill_every_seconds, effort.kills
     kills_max = max(int(PREPARED_SECONDS_MAX // every_seconds) - 1, 1)
@@ -178,7 +178,7 @@ async def _shaken(stage: Stage, effort: Effort, rate: float) -> tuple[list[Found
         ends = [*(killed_s for killed_s, _ in at[1:]), seconds]
         if not at:
             raise WorkFailed(f"all swaps had settled before the first kill, within {every_seconds} s")
-        spans += [_Span(found.ended_seconds, *both, end) for both, end in zip(at, ends, strict=True)]
+        spans += [Span(found.ended_seconds, *both, end) for both, end in zip(at, ends, strict=True)]
     return all_found, spans
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from deploy.benchmark import command
+from deploy.benchmark.accounts import account, funded_genesis, transfer_bundles
 from deploy.benchmark.effort import FULL, QUICK, Effort
 from deploy.benchmark.figures import (
     Axis,
@@ -41,7 +42,12 @@ from deploy.benchmark.results import (
 from deploy.benchmark.scenarios import Scenario, Set
 from deploy.benchmark.showing import show
 from deploy.benchmark.sizes import cpu_seconds, descriptors, disk_bytes, memory_mib
+from deploy.benchmark.swapping import Span
 from deploy.benchmark.workers import WorkFailed
+from deploy.devnet.network import ALPHA, BETA, GAMMA, create_network
+from lockstep.genesis import parse_genesis
+from lockstep.transactions import Method, Transfer, decode_call, decode_transaction
+from lockstep.types import ChainId
 
 # --- figures ----------------------------------------------------------------------------------------------
 
@@ -195,6 +201,45 @@ def test_a_terminal_shows_everything() -> None:
     for told in ("does a", "10..30", "V: 40", "0.500", "at least 15: met", "at least 0.9 of V: missed"):
         assert told in shown.getvalue()
     assert "stages of sequencer, us each: commit 3" in shown.getvalue()
+
+
+# --- load -------------------------------------------------------------------------------------------------
+
+
+def test_transfers_are_signed_spread_over_all_accounts_and_never_to_oneself() -> None:
+    chain, accounts = ChainId(bytes(32)), 200
+    assets = [("alpha", "gold"), ("beta", "silver")]
+    bundles = list(transfer_bundles(chain, assets, count=2 * accounts, accounts=accounts, valid_until_ms=9))
+    names = {account(number) for number in range(accounts)}
+    for rollup, asset in assets:
+        own = [each.transactions[0] for each in bundles if each.transactions[0].namespace == rollup]
+        looked = [decode_transaction(each.payload) for each in own]
+        calls = [decode_call(Method(each.method), each.arguments) for each in looked]
+        assert all(isinstance(call, Transfer) and call.asset == asset.encode() for call in calls)
+        assert {each.signer for each in looked} == names
+        recipients = [call.recipient for call in calls if isinstance(call, Transfer)]
+        assert all(one.signer != other for one, other in zip(looked, recipients, strict=True))
+        assert len(set(recipients)) > accounts / 2
+    assert len({bundle.transactions[0].payload for bundle in bundles}) == len(bundles)
+
+
+def test_a_genesis_is_funded_rollup_by_rollup_and_has_more_namespaces(tmp_path: Path) -> None:
+    made = create_network(tmp_path).genesis
+    funded = parse_genesis(funded_genesis(made, {ALPHA: 3, BETA: 1}, more_namespaces=("x", "y")))
+    assert [rollup.id for rollup in funded.rollups] == [ALPHA, BETA, GAMMA, "x", "y"]
+    for before, after, more in zip(made.rollups, funded.rollups, (3, 1, 0), strict=False):
+        assert before.modules.bank is not None
+        assert after.modules.bank is not None
+        [old], [new] = before.modules.bank.assets, after.modules.bank.assets
+        given = [each.account for each in new.allocations[len(old.allocations) :]]
+        assert given == [account(number) for number in range(more)]
+
+
+def test_between_kills_what_settled_is_told_with_and_without_the_time_in_which_nobody_served() -> None:
+    settled = [each / 10 for each in range(100)]
+    span = Span(settled, 2.0, 3.0, 7.0)
+    assert (span.rate, span.rate_served, span.dead_seconds) == (10, 10, 1)
+    assert Span([each for each in settled if not 2 <= each < 3], 2.0, 3.0, 7.0).rate == 8
 
 
 # --- the command ------------------------------------------------------------------------------------------

@@ -28,18 +28,18 @@ class AttesterSet:
     """1..16 distinct keys. A key's place here is its `key_index` in the register's records."""
 
     @cached_property
+    def encoded(self) -> bytes:
+        """Its bytes: `u8 threshold | u8 count | count * b32 key`."""
+        return u8(self.threshold) + u8(len(self.keys)) + b"".join(self.keys)
+
+    @cached_property
     def hash(self) -> bytes:
         """The 32 bytes by which records name this set."""
-        return tagged_hash(ATTESTERS, encode_attesters(self))
-
-
-def encode_attesters(attesters: AttesterSet) -> bytes:
-    """Return `u8 threshold | u8 count | count * b32 key`."""
-    return u8(attesters.threshold) + u8(len(attesters.keys)) + b"".join(attesters.keys)
+        return tagged_hash(ATTESTERS, self.encoded)
 
 
 def read_attesters(reader: Reader) -> AttesterSet:
-    """Read what `encode_attesters` wrote; whether it is a valid set is not checked. Raises `Malformed`."""
+    """Read what `AttesterSet.encoded` is; whether it is a valid set is not checked. Raises `Malformed`."""
     threshold, count = reader.u8("threshold"), reader.u8("count")
     if not 1 <= count <= limits.ATTESTERS_MAX:
         raise reader.malformed("count", f"is {count}, allowed are 1 to {limits.ATTESTERS_MAX}")

@@ -144,7 +144,7 @@ class SwapRecord:
     @property
     def is_fully_locked(self) -> bool:
         """Whether every leg is attested LOCKED; so also if a swap was aborted thereafter."""
-        return all(leg.verdict == Verdict.LOCKED for leg in self.legs)
+        return [leg.verdict for leg in self.legs].count(Verdict.LOCKED) == len(self.legs)
 
     @cached_property
     def has_attested_leg(self) -> bool:

@@ -18,7 +18,7 @@ table of the first to that of the second.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from lockstep.attesters import AttesterSet, encode_attesters, read_attesters
+from lockstep.attesters import AttesterSet, read_attesters
 from lockstep.encoding import Reader, u8, u32, u64
 from lockstep.errors import Malformed
 from lockstep.genesis import Genesis
@@ -171,7 +171,7 @@ def _encode_place(place: Place) -> bytes:
 def _row(encoded: bytes, record: SwapRecord) -> bytes:
     parts = [encoded]
     for leg in record.legs:
-        parts += [encode_attesters(leg.attesters), *map(_encode_place, leg.places)]
+        parts += [leg.attesters.encoded, *map(_encode_place, leg.places)]
     return b"".join(parts)
 
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Final, TypeAlias
 
 from lockstep import limits
-from lockstep.attesters import AttesterSet, encode_attesters, read_attesters
+from lockstep.attesters import AttesterSet, read_attesters
 from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64, var8, var32
 from lockstep.genesis import RESERVED_IDS, ROLE_NAMES, RULES_SUBJECT, Quota
 from lockstep.hashing import SIGN_REGISTRY
@@ -230,7 +230,7 @@ def _encode_content(action: Action) -> bytes:
         case RegisterRollup(definition):
             return var32(definition)
         case SetAttesters(attesters):
-            return encode_attesters(attesters)
+            return attesters.encoded
         case Drain() | Leave():
             return b""
         case RotateKey(new_key):

@@ -29,7 +29,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Final, NamedTuple
 
-from lockstep.attesters import AttesterSet, encode_attesters, read_attesters
+from lockstep.attesters import AttesterSet, read_attesters
 from lockstep.encoding import Reader, numbers_of, u8, u16, u32, u64
 from lockstep.errors import Malformed
 from lockstep.genesis import ROLE_NAMES, Genesis, Quota, RollupDefinition, parse_rollup_definition
@@ -208,7 +208,7 @@ def _encode_rollup(record: RollupRecord) -> bytes:
         + u8(record.status)
         + u64(record.drained_ms)
         + (u32(quota.transactions_per_second) + u32(quota.bytes_per_second) if quota else bytes(8))
-        + encode_attesters(record.attesters)
+        + record.attesters.encoded
         + record.registered_as
     )
 

@@ -20,7 +20,7 @@ from bridge.swap import RevealPolicy, Sending, SendKind, Swap, alarm_ms
 from deploy.node.database import SqlValue, Statement
 from lockstep.key_history import KeyHistory
 from lockstep.register import Register, rows
-from lockstep.types import BundleId, SwapId
+from lockstep.types import BundleId, RollupId, SwapId
 from lockstep.v1 import bridge_pb2
 
 
@@ -90,6 +90,8 @@ class Book:
         """Up to where rollups were seen to have got, of what is durable."""
         self.commits = loaded.commits
         """Transactions that there were."""
+        self.awaited: dict[RollupId, int] = {}
+        """The highest block that a swap waits for a rollup to get to, of what is durable since the start."""
         self.sequencer_keys = KeyHistory("sequencer", loaded.register.registry, loaded.register.height)
         """Who signs the header at a height."""
         self.batch = Batch()
@@ -222,7 +224,11 @@ class Book:
         effects = Effects(tuple(self._started()), tuple(self._stopped()))
         for swap_id in self._over:
             self._messages.pop(swap_id, None)
-        self._over = [swap_id for swap_id in self.batch.before if self.live[swap_id].is_final]
+        changed = [self.live[swap_id] for swap_id in self.batch.before]
+        for swap in changed:
+            for rollup in {leg.rollup for leg in swap.terms.legs}:
+                self.awaited[rollup] = max(swap.step_height, self.awaited.get(rollup, 0))
+        self._over = [swap.swap_id for swap in changed if swap.is_final]
         for swap_id in self._over:
             del self.live[swap_id]
         self.commits += 1

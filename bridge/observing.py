@@ -130,6 +130,7 @@ class Observer:
         self._news = asyncio.Event()
         # What was durable may not have reached every swap when the process ended.
         self._news.set()
+        self._awaited_before: dict[tuple[Source, RollupId], int] = {}
         self._trouble: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -272,7 +273,14 @@ class Observer:
             self._news.set()
 
     async def _is_awaited(self, source: Source, rollup: RollupId) -> bool:
-        awaited = await self._views.awaited_height(source, rollup)
+        """Answer whether a swap waits for a rollup to get further than it was seen to be.
+
+        What waited before the start is read once; what came since is known.
+        """
+        if (source, rollup) not in self._awaited_before:
+            height = await self._views.awaited_height(source, rollup)
+            self._awaited_before[source, rollup] = height
+        awaited = max(self._awaited_before[source, rollup], self._coordinator.book.awaited.get(rollup, 0))
         return awaited > self._heights.of(source, rollup)
 
     def _is_news(self, peer: str, error: LockstepError) -> bool:

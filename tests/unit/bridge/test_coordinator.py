@@ -693,6 +693,15 @@ async def test_what_lapsed_is_forgotten_after_a_while(path: Path, monkeypatch: p
         assert (await rig.swap(swap_id)).phase is SwapPhase.ABORTED
 
 
+async def test_forgetting_looks_at_nothing_that_stays(path: Path) -> None:
+    # It is done in every transaction, however much there is.
+    async with running(path, FakeOrder()) as rig:
+        for sql, [parameters] in writing.pruning_statements(next_sequence=1, time_ms=1):
+            plan = await rig.database.read(f"EXPLAIN QUERY PLAN {sql}", parameters)
+            assert plan
+            assert not [step for *_, step in plan if "SCAN" in step]
+
+
 # --- blocks that come faster than they are taken in ---------------------------------------------------------
 
 

@@ -68,6 +68,7 @@ class Batch:
         assert self._blocks, "a batch without blocks changes nothing"
         return Delta(
             changes=self._view.changes,
+            content=self.state.content,
             register_rows=self._register_rows.items(),
             first_receipt=self._first_receipt,
             receipts=self._receipts,

@@ -31,12 +31,13 @@ from lockstep.types import (
 )
 from rollups.batch import Batch
 from rollups.lookahead import ENTRIES_INLINE_MAX, LookAhead
-from rollups.outbox import EMPTY, Outbox, outstanding
+from rollups.outbox import EMPTY, Outbox, outstanding, recorded
 from rollups.receipt_waits import ReceiptWaits
-from rollups.runtime import RollupBlock, RollupState, escrows_in
+from rollups.recent import GROUPS
+from rollups.runtime import RollupBlock, RollupState
 from rollups.stages import Stages
-from rollups.state import MemoryState
 from rollups.storage import Delta, Loaded, Storage, StoredBlock
+from rollups.stored_state import StoredState
 from sequencer.client import FollowedBlock, KeyAt
 
 CAUGHT_UP_BLOCKS: Final = 32
@@ -85,7 +86,7 @@ class RollupNode:
         """The chain."""
         self.storage = storage
         """The database, for reading history."""
-        self.memory: MemoryState = loaded.memory
+        self.memory: StoredState = loaded.memory
         """Every value and seen id at the published height."""
         self.receipts: AppendTree = loaded.receipts
         """The tree of all receipts at the published height."""
@@ -108,7 +109,7 @@ class RollupNode:
         self._batch = self._new_batch()
         self._changed = asyncio.Event()
         if attester is not None:
-            escrows = escrows_in(self.memory.values.items())
+            escrows = recorded(self.memory, self.rollup, loaded.state.register)
             self.outbox = outstanding(escrows, loaded.state.register, attester)
 
     @classmethod
@@ -213,6 +214,7 @@ class RollupNode:
         ):
             ahead = LookAhead(blocks, self.rollup, self.stages)
             group.create_task(ahead.fill())
+            group.create_task(self._read_on())
             while True:
                 try:
                     followed, block = await ahead.next()
@@ -224,6 +226,16 @@ class RollupNode:
                 is_newest = block.given.height >= followed.head_height and not ahead.has_next
                 if self._batch.is_full or is_newest:
                     await self._commit()
+
+    async def _read_on(self) -> None:
+        """Read the rest of the state by the way, at most half of the time, so that blocks find it there."""
+        clock = asyncio.get_running_loop().time
+        for group in range(GROUPS):
+            if self.memory.is_read:
+                return
+            began = clock()
+            await asyncio.to_thread(self.memory.read_group, group)
+            await asyncio.sleep(clock() - began)
 
     async def _take(self, followed: FollowedBlock, block: RollupBlock) -> None:
         """Execute a block on the batch, off the event loop if it is work."""

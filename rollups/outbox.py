@@ -12,8 +12,10 @@ from typing import Final, TypeAlias
 from lockstep.commitment import EscrowRecord
 from lockstep.register import Register
 from lockstep.swap_entries import AttestItem, RejectReason, Verdict
-from lockstep.types import PublicKey
+from lockstep.types import PublicKey, RollupId
+from rollups.modules.escrow import escrow_of
 from rollups.runtime import LegName
+from rollups.state import View
 
 __pure__ = True
 
@@ -34,6 +36,17 @@ def outstanding(escrows: Outbox, register: Register, attester: PublicKey) -> Out
         for name, escrow in sorted(escrows.items())
         if _is_outstanding(name, escrow, register, attester)
     }
+
+
+def recorded(state: View, rollup: RollupId, register: Register) -> Outbox:
+    """Return a rollup's records of the legs of all swaps that the register has."""
+    found = {
+        (record.swap_id, leg): escrow
+        for record in register.records.values()
+        for leg, terms in enumerate(record.terms.legs)
+        if terms.rollup == rollup and (escrow := escrow_of(state, record.swap_id, leg)) is not None
+    }
+    return dict(sorted(found.items()))
 
 
 def item_of(name: LegName, escrow: EscrowRecord) -> AttestItem:

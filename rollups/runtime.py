@@ -154,12 +154,17 @@ class Executed:
 
 def genesis_state(genesis: Genesis, rollup: RollupId) -> tuple[RollupState, Changes]:
     """Return a rollup before the first block, and the values that it starts with."""
+    register, changes = genesis_values(genesis, rollup)
+    return RollupState(rollup, register, updated(MerkleMap(), changes.values), Frontier()), changes
+
+
+def genesis_values(genesis: Genesis, rollup: RollupId) -> tuple[Register, Changes]:
+    """Return the same but for the tree over the values."""
     overlay = Overlay(MemoryState())
     start = RollupState(rollup, genesis_register(genesis), MerkleMap(), Frontier())
     if start.definition is not None:
         _seed(overlay, modules_of(start.definition))
-    changes = overlay.changes
-    return RollupState(rollup, start.register, updated(start.content, changes.values), Frontier()), changes
+    return start.register, overlay.changes
 
 
 def look_at(entries: Iterable[Entry]) -> tuple[OwnEntry, ...]:

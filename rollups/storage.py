@@ -6,10 +6,11 @@ refused, because it was not written by this software from this order. Nothing is
 blocks are kept for ever, and the database grows with the order.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from struct import error as StructError
 from typing import Final
 
 from deploy.node.database import Database, Row, Statement, open_database
@@ -25,13 +26,18 @@ from lockstep.commitment import (
 )
 from lockstep.errors import Malformed
 from lockstep.genesis import Genesis
+from lockstep.limits import VALIDITY_WINDOW_MS_MAX
 from lockstep.merkle import AppendTree, Frontier
+from lockstep.merkle_map import BranchHash, MerkleMap
 from lockstep.receipts import ReceiptCode, about, receipt_leaf_hash
 from lockstep.register import Register, restore, rows
 from lockstep.settlement_entries import ProvenHeader
 from lockstep.types import RollupId, SwapId, TransactionId
-from rollups.runtime import RollupState, genesis_state
-from rollups.state import Changes, MemoryState, map_of
+from rollups.recent import CLEAR, READ_BRANCHES, READ_RECENT, Recent, decode_hashes, seed
+from rollups.recent import SCHEMA as RECENT_SCHEMA
+from rollups.runtime import RollupState, genesis_state, genesis_values
+from rollups.state import SECOND_MS, Changes
+from rollups.stored_state import StoredState
 
 BEFORE_COMMIT: Final = FAILPOINTS.declare(
     "rollup.block.before_commit", "blocks are executed, nothing of them is durable"
@@ -116,6 +122,7 @@ SCHEMA: Final = (
     -- Where a height's receipts begin is what the commitment before it counts.
     DROP INDEX receipts_by_height;
     """,
+    RECENT_SCHEMA,
 )
 
 
@@ -135,6 +142,8 @@ class Delta:
 
     changes: Changes
     """Values and seen ids."""
+    content: MerkleMap
+    """The tree over the values after them."""
     register_rows: Iterable[tuple[bytes, bytes | None]]
     """Rows of the register to be set, or with None removed."""
     first_receipt: int
@@ -151,7 +160,7 @@ class Loaded:
 
     state: RollupState
     """The rollup after the last executed block."""
-    memory: MemoryState
+    memory: StoredState
     """All its values and seen ids."""
     receipts: AppendTree
     """All its receipts' hashes."""
@@ -178,6 +187,7 @@ class Storage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._recent = Recent()
         # The node's own tree, by which a receipt that is read is known to be the one that was written.
         self._receipts = AppendTree()
 
@@ -185,33 +195,29 @@ class Storage:
         """Return what was stored last, genesis if nothing was. Raises DataRefused if it does not hold."""
         await self._claim(genesis, rollup)
         register = await self._load_register(genesis)
-        memory = MemoryState()
-        async for key, value in self._pages(_STATE_PAGE, (b"",), keys=1):
-            memory.values[key] = value
-        await self._load_seen(memory)
+        memory, content = await self._load_state()
+        await self._load_seen(memory, register.time_ms)
         leaves: list[bytes] = []
         async for place, receipt, is_listed in self._pages(_RECEIPTS_PAGE, (-1,), keys=1):
             if place != len(leaves) or not is_listed:
                 raise _damaged(f"receipt {len(leaves)} is not where its index says")
             leaves.append(receipt_leaf_hash(receipt))
-        state = RollupState(rollup, register, map_of(memory.values.items()), Frontier().extend(leaves))
+        state = RollupState(rollup, register, content, Frontier().extend(leaves))
         block = await self.block(state.height) if state.height else None
         self._verify(genesis, state, block)
         self._receipts = AppendTree(leaves)
         return Loaded(state, memory, self._receipts, block)
 
-    async def save(self, delta: Delta, memory: MemoryState) -> None:
+    async def save(self, delta: Delta, memory: StoredState) -> None:
         """Write what some blocks changed, all of it or nothing; `memory` is the state before them."""
-        puts = [(key, value) for key, value in delta.changes.values.items() if value is not None]
-        removals = [(key,) for key, value in delta.changes.values.items() if value is None]
         seen = [
             (second, len(memory.seen.get(second, ())) + place, each)
             for second, ids in delta.changes.seen.items()
             for place, each in enumerate(ids)
         ]
+        writing = self._recent.write(delta.changes.values, delta.content)
         statements: list[Statement] = [
-            (_STATE_PUT, puts),
-            (_STATE_REMOVE, removals),
+            *writing.statements,
             (_SEEN_FORGET, [(second,) for second in delta.changes.forgotten]),
             (_SEEN_ADD, seen),
             *_register_statements(delta.register_rows),
@@ -226,6 +232,7 @@ class Storage:
         ]
         FAILPOINTS.reach(BEFORE_COMMIT)
         await self._database.transact([statement for statement in statements if statement[1]])
+        self._recent.written(writing)
         FAILPOINTS.reach(COMMITTED)
 
     async def block(self, height: int) -> StoredBlock | None:
@@ -322,15 +329,15 @@ class Storage:
         """Make a new database this rollup's, or see that it is."""
         origin = await self._database.read_one("SELECT chain, rollup FROM origin")
         if origin is None:
-            state, changes = genesis_state(genesis, rollup)
+            register, changes = genesis_values(genesis, rollup)
+            await self._seed({key: value for key, value in changes.values.items() if value is not None})
             await self._database.transact(
                 [
                     (
                         "INSERT INTO origin(id, chain, rollup) VALUES (1, ?, ?)",
                         [(genesis.chain_id, rollup)],
                     ),
-                    (_STATE_PUT, [(key, value) for key, value in changes.values.items() if value]),
-                    *_register_statements(rows(None, state.register)),
+                    *_register_statements(rows(None, register)),
                 ]
             )
         elif origin != (genesis.chain_id, rollup):
@@ -338,6 +345,34 @@ class Storage:
                 f"the data is of rollup {origin[1]} on chain {origin[0].hex()}, the settings say {rollup} "
                 f"on {genesis.chain_id.hex()}; correct the settings, or give another data folder"
             )
+        elif await self._database.read_one("SELECT 1 FROM former_state LIMIT 1") is not None:
+            # Written by a version that had a row for each key, and nothing of the tree.
+            pages = self._pages(_FORMER_STATE_PAGE, (b"",), keys=1)
+            await self._seed({key: value async for key, value in pages})
+            await self._database.transact([("DELETE FROM former_state", [()])])
+
+    async def _seed(self, values: Mapping[bytes, bytes]) -> None:
+        """Write a whole state. What was begun earlier and not finished is written anew."""
+        await self._database.transact(CLEAR)
+        for statements in seed(values):
+            await self._database.transact(statements)
+
+    async def _load_state(self) -> tuple[StoredState, MerkleMap]:
+        """Return the values, of which none is read yet, and the tree over them."""
+        branches: dict[int, BranchHash | None] = {}
+        self._recent = Recent()
+        try:
+            for (hashes,) in await self._database.read(READ_BRANCHES):
+                branches.update(decode_hashes(hashes))
+            async for step, changes, hashes in self._pages(READ_RECENT, (-1,), keys=1):
+                self._recent.restore(step, changes)
+                branches.update(decode_hashes(hashes))
+        except StructError as error:
+            raise _damaged("the state's rows cannot be read") from error
+        memory = StoredState(self._database.read_at_once, self._recent, refused=_damaged)
+        content = memory.tree_of(filter(None, branches.values()))
+        memory.read_if_small()
+        return memory, content
 
     async def _load_register(self, genesis: Genesis) -> Register:
         found = [(key, value) async for key, value in self._pages(_REGISTER_PAGE, (b"",), keys=1)]
@@ -346,15 +381,17 @@ class Storage:
         except Malformed as error:
             raise _damaged(f"the register's rows cannot be read: {error.message}") from error
 
-    async def _load_seen(self, memory: MemoryState) -> None:
+    async def _load_seen(self, memory: StoredState, time_ms: int) -> None:
         hashes: dict[int, bytes] = {}
         async for second, _, each in self._pages(_SEEN_PAGE, (-1, -1), keys=2):
             memory.seen.setdefault(second, set()).add(each)
             hashes[second] = seen_hash(hashes.get(second), each)
+        first = time_ms // SECOND_MS
+        last = (time_ms + VALIDITY_WINDOW_MS_MAX) // SECOND_MS
         stored = {
-            int.from_bytes(key[1:], "big"): value
-            for key, value in memory.values.items()
-            if key[:1] == seen_key(0)[:1]
+            second: value
+            for second in range(first, last + 1)
+            if (value := memory.get(seen_key(second))) is not None
         }
         if hashes != stored:
             raise _damaged("the seen ids are not those under the state's root")
@@ -406,11 +443,7 @@ async def open_storage(path: Path) -> AsyncIterator[Storage]:
         yield Storage(database)
 
 
-_STATE_PUT: Final = (
-    "INSERT INTO state(key, value) VALUES (?, ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value"
-)
-_STATE_REMOVE: Final = "DELETE FROM state WHERE key = ?"
-_STATE_PAGE: Final = "SELECT key, value FROM state WHERE key > ? ORDER BY key LIMIT ?"
+_FORMER_STATE_PAGE: Final = "SELECT key, value FROM former_state WHERE key > ? ORDER BY key LIMIT ?"
 _SEEN_ADD: Final = "INSERT INTO seen(second, position, id) VALUES (?, ?, ?)"
 _SEEN_FORGET: Final = "DELETE FROM seen WHERE second = ?"
 _SEEN_PAGE: Final = (

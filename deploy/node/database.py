@@ -15,8 +15,9 @@ more statement. That also makes a transaction impossible to cut in two, since a 
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -149,10 +150,17 @@ class Database:
     """An open database; see `open_database`."""
 
     def __init__(
-        self, path: Path, writer: aiosqlite.Connection, readers: Sequence[aiosqlite.Connection], repair: str
+        self,
+        path: Path,
+        writer: aiosqlite.Connection,
+        readers: Sequence[aiosqlite.Connection],
+        at_once: sqlite3.Connection,
+        repair: str,
     ) -> None:
         self._path = path
         self._repair = repair
+        self._at_once = at_once
+        self._at_once_lock = threading.Lock()
         self._writer = writer
         self._failure: str | None = None
         self._idle: asyncio.LifoQueue[aiosqlite.Connection] = asyncio.LifoQueue()
@@ -194,6 +202,19 @@ class Database:
             raise
         finally:
             self._idle.put_nowait(reader)
+
+    def read_at_once(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[Row]:
+        """Return the rows of a query as `read` does, in the calling thread, which waits for them.
+
+        For a few rows that are needed amid a computation, in whichever thread that runs.
+        """
+        try:
+            with self._at_once_lock:
+                return self._at_once.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise _damaged(self._path, error, self._repair) from error
+            raise
 
     async def read_one(self, sql: str, parameters: Sequence[SqlValue] = ()) -> Row | None:
         """Return the only row of a query, or None. Raises as `read`, and ValueError for several rows."""
@@ -254,11 +275,12 @@ async def open_database(
                 pool = [await stack.enter_async_context(_connect_reader(path)) for _ in range(readers)]
                 for reader in pool:
                     await _set_up(reader, _READER_PRAGMAS)
+                at_once = stack.enter_context(closing(_connect_at_once(path)))
             except (sqlite3.Error, OSError) as error:
                 if is_disk_trouble(error):
                     raise _refusal(path, error, repair) from error
                 raise
-            yield Database(path, writer, pool, repair)
+            yield Database(path, writer, pool, at_once, repair)
     finally:
         lock.close()
 
@@ -327,9 +349,24 @@ _READER_PRAGMAS: Final = (
 
 
 def _connect_reader(path: Path) -> aiosqlite.Connection:
-    return aiosqlite.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, factory=_ReadingConnection, isolation_level=None
+    return aiosqlite.connect(_read_only(path), uri=True, factory=_ReadingConnection, isolation_level=None)
+
+
+def _connect_at_once(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        _read_only(path),
+        uri=True,
+        factory=_ReadingConnection,
+        isolation_level=None,
+        check_same_thread=False,
     )
+    for name, value, _ in _READER_PRAGMAS:
+        connection.execute(f"PRAGMA {name} = {value}")
+    return connection
+
+
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 async def _set_up(connection: aiosqlite.Connection, pragmas: Iterable[tuple[str, str, object]]) -> None:

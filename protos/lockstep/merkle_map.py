@@ -1,8 +1,9 @@
 """An authenticated key-value map whose root depends on its content alone, never on its history.
 
 Owns the tree's definition, its batch update, and proofs of presence and absence. Stores hashes, not keys or
-values: those live in their owner's database, and any set of them rebuilds the same tree. Invariant:
-`MerkleMap.root` is the root defined here.
+values: those live in their owner's database, and any set of them rebuilds the same tree. Parts of it may be
+known by their hash alone until they are needed (`Branch`). Invariant: `MerkleMap.root` is the root defined
+here.
 
 Definition
 ----------
@@ -33,8 +34,8 @@ A path is as long as the longest run of leading bits that two key hashes share: 
 of 2^m hashes an attacker makes one m bits long. Never more than 256.
 """
 
-from bisect import insort
-from collections.abc import Iterable
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import sha256
@@ -55,10 +56,13 @@ EMPTY_ROOT: Final = bytes(HASH_BYTES)
 
 PROOF_VERSION: Final = 1
 
-# An inner node is (hash, left, right), a leaf is the 96 bytes hash | k | v, an empty subtree is None. Leaves
-# are plain bytes because a map has a million of them: half the memory of tuples, and nothing for the garbage
-# collector to follow.
-_Node: TypeAlias = "tuple[bytes, _Node, _Node] | bytes | None"
+BRANCH_DEPTH: Final = 16
+"""The depth of branches: of a million keys, a branch has about fifteen."""
+
+# An inner node is (hash, left, right), a leaf is the 96 bytes hash | k | v, an empty subtree is None, and a
+# Branch stands for a subtree of which the hash is known. Leaves are plain bytes because a map has a million
+# of them: half the memory of tuples, and nothing for the garbage collector to follow.
+_Node: TypeAlias = "tuple[bytes, _Node, _Node] | Branch | bytes | None"
 
 # A change is the leaf to be set, or to remove a key the 64 bytes EMPTY_ROOT | k. Both have k at
 # the same place.
@@ -68,6 +72,11 @@ _REMOVAL_BYTES: Final = 2 * HASH_BYTES
 def key_hash(key: bytes) -> bytes:
     """Return the 32 bytes under which a key stands in the tree."""
     return sha256(b"\x10" + key).digest()
+
+
+def branch_of(hashed_key: bytes) -> int:
+    """Return the number of the branch in which a key with this hash stands: its first BRANCH_DEPTH bits."""
+    return int.from_bytes(hashed_key[:4], "big") >> (32 - BRANCH_DEPTH)
 
 
 def value_hash(value: bytes) -> bytes:
@@ -206,14 +215,84 @@ def verify_map_proof(proof: MapProof, *, root: bytes, key: bytes, value: bytes |
         raise ProofInvalid(reason="the proof leads to another root")
 
 
+class BranchInvalid(Exception):
+    """The leaves that were given for a branch do not make its hash: it was made of others."""
+
+
+class BranchHash(NamedTuple):
+    """What is known of a branch that is not empty."""
+
+    number: int
+    """The first BRANCH_DEPTH bits of its keys' hashes."""
+    is_leaf: bool
+    """Whether it has one key only."""
+    hash: bytes
+    """The 32 bytes of `root` of its pairs at BRANCH_DEPTH."""
+
+
+class Branch:
+    """All keys whose hashes begin with the same BRANCH_DEPTH bits, known by their hash until they are needed.
+
+    Versions of a map share it, so that its leaves are read once at most.
+    """
+
+    __slots__ = ("_read", "_tree", "hash", "is_leaf", "number")
+
+    def __init__(self, known: BranchHash, read: "Callable[[Branch], None]") -> None:
+        """Stand for a branch; `read` is called when its leaves are needed, and gives them to `fill`."""
+        self.number, self.is_leaf, self.hash = known
+        self._read = read
+        self._tree: _Node = None
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether its leaves are there."""
+        return self._tree is not None
+
+    def fill(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take the branch's leaves, in pairs `(key hash, value hash)`. Raises `BranchInvalid`."""
+        leaves = sorted((_leaf(key, value) for key, value in pairs), key=_key_of)
+        tree = _build(leaves, 0, len(leaves), BRANCH_DEPTH)
+        if _hash_of(tree) != self.hash or isinstance(tree, bytes) != self.is_leaf:
+            raise BranchInvalid(f"the leaves of branch {self.number} make another hash than its own")
+        self._tree = tree
+
+    def tree(self) -> "tuple[bytes, _Node, _Node] | bytes":
+        """Return the subtree. Raises what reading its leaves raises."""
+        if self._tree is None:
+            self._read(self)
+        assert isinstance(self._tree, tuple | bytes), "a branch is filled when it was read, and never empty"
+        return self._tree
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MerkleMap:
     """One version of the map. Updating makes a new one that shares what did not change; old ones stay valid.
 
-    `MerkleMap()` is the empty map; every other comes from `update`.
+    `MerkleMap()` is the empty map; every other comes from `update` or `of_branches`. Whatever needs the
+    leaves of a branch raises what reading them raises.
     """
 
     _node: _Node = field(default=None)
+
+    @classmethod
+    def of_branches(cls, branches: Iterable[Branch]) -> "MerkleMap":
+        """Return the map that consists of these branches, given in any order, each at most once."""
+        level: dict[int, _Node] = {branch.number: branch for branch in branches}
+        for _ in range(BRANCH_DEPTH):
+            get = level.get
+            level = {
+                number: _join(get(2 * number), get(2 * number + 1))
+                for number in dict.fromkeys([number >> 1 for number in level])
+            }
+        return cls(level.get(0))
+
+    def branches(self, numbers: Sequence[int]) -> Sequence[BranchHash]:
+        """Return what is known of branches, by number ascending; of an empty one nothing. Reads no leaves."""
+        found: list[BranchHash] = []
+        if numbers:
+            _find_branches(self._node, numbers, 0, len(numbers), 0, found)
+        return found
 
     @property
     def root(self) -> bytes:
@@ -241,7 +320,10 @@ class MerkleMap:
         hashed_key = key_hash(key)
         siblings = []
         node, depth = self._node, 0
-        while isinstance(node, tuple):
+        while isinstance(node, tuple | Branch):
+            if isinstance(node, Branch):
+                node = node.tree()
+                continue
             _, left, right = node
             if hashed_key[depth >> 3] >> (7 - (depth & 7)) & 1:
                 siblings.append(_hash_of(left))
@@ -262,6 +344,8 @@ def _apply(node: _Node, batch: list[bytes], start: int, end: int, depth: int) ->
     """Return the subtree at `depth` after the changes `start..end`, at least one, in order of keys."""
     if end - start == 1:
         return _apply_one(node, batch[start], depth)
+    if isinstance(node, Branch):
+        return _apply(node.tree(), batch, start, end, depth)
     if isinstance(node, tuple):
         _, left, right = node
         middle = _split(batch, start, end, depth)
@@ -280,7 +364,10 @@ def _apply(node: _Node, batch: list[bytes], start: int, end: int, depth: int) ->
 def _apply_one(node: _Node, change: bytes, depth: int) -> _Node:
     """Do the work of `_apply` for a single change: down its path, then up again."""
     below, path = node, []
-    while isinstance(below, tuple):
+    while isinstance(below, tuple | Branch):
+        if isinstance(below, Branch):
+            below = below.tree()
+            continue
         _, left, right = below
         if change[HASH_BYTES + (depth >> 3)] >> (7 - (depth & 7)) & 1:
             path.append((left, True))
@@ -301,6 +388,32 @@ def _apply_one(node: _Node, change: bytes, depth: int) -> _Node:
     return changed
 
 
+def _find_branches(
+    node: _Node, numbers: Sequence[int], start: int, end: int, depth: int, found: list[BranchHash]
+) -> None:
+    """Add what the subtree at `depth` has of the branches `start..end`, at least one, of rising numbers."""
+    while isinstance(node, tuple) and depth < BRANCH_DEPTH:
+        _, left, right = node
+        depth += 1
+        # The first branch on the right of all that begin with the bits that lead here.
+        turn = (numbers[start] >> (BRANCH_DEPTH - depth) | 1) << (BRANCH_DEPTH - depth)
+        if numbers[end - 1] < turn:
+            node = left
+        elif numbers[start] >= turn:
+            node = right
+        else:
+            middle = bisect_left(numbers, turn, start, end)
+            _find_branches(left, numbers, start, middle, depth, found)
+            node, start = right, middle
+    if isinstance(node, tuple):
+        found.append(BranchHash(numbers[start], is_leaf=False, hash=node[0]))
+    elif isinstance(node, Branch):
+        if node.number in numbers[start:end]:
+            found.append(BranchHash(node.number, node.is_leaf, node.hash))
+    elif node is not None and (number := branch_of(_key_of(node))) in numbers[start:end]:
+        found.append(BranchHash(number, is_leaf=True, hash=node[:HASH_BYTES]))
+
+
 def _build(leaves: list[bytes], start: int, end: int, depth: int) -> _Node:
     """Return the subtree at `depth` over the leaves `start..end` of a list in order of keys."""
     if end - start < 2:
@@ -311,14 +424,19 @@ def _build(leaves: list[bytes], start: int, end: int, depth: int) -> _Node:
 
 def _join(left: _Node, right: _Node) -> _Node:
     """Return the subtree over two others: a lone leaf moves up, everything else gets an inner node."""
-    if left is None and not isinstance(right, tuple):
+    if left is None and _moves_up(right):
         return right
-    if right is None and not isinstance(left, tuple):
+    if right is None and _moves_up(left):
         return left
-    # `_hash_of` written out: this is where an update spends its time.
-    left_hash = left[0] if isinstance(left, tuple) else EMPTY_ROOT if left is None else left[:HASH_BYTES]
-    right_hash = right[0] if isinstance(right, tuple) else EMPTY_ROOT if right is None else right[:HASH_BYTES]
+    # `_hash_of` is not called for an inner node: this is where an update spends its time.
+    left_hash = left[0] if isinstance(left, tuple) else _hash_of(left)
+    right_hash = right[0] if isinstance(right, tuple) else _hash_of(right)
     return (sha256(b"\x13" + left_hash + right_hash).digest(), left, right)
+
+
+def _moves_up(node: _Node) -> bool:
+    """Answer whether a subtree beside an empty one takes the place of both: one leaf does, and none."""
+    return node.is_leaf if isinstance(node, Branch) else not isinstance(node, tuple)
 
 
 def _split(changes: list[bytes], start: int, end: int, depth: int) -> int:
@@ -350,4 +468,6 @@ def _key_of(change: bytes) -> bytes:
 def _hash_of(node: _Node) -> bytes:
     if isinstance(node, tuple):
         return node[0]
-    return EMPTY_ROOT if node is None else node[:HASH_BYTES]
+    if isinstance(node, bytes):
+        return node[:HASH_BYTES]
+    return EMPTY_ROOT if node is None else node.hash

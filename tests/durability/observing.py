@@ -44,6 +44,7 @@ from sequencer.embedded import open_engine
 from sequencer.ledger import open_ledger
 from sequencer.proofs import names_of
 from tests.durability.judges import Note
+from tests.unit.rollups.stored import values_in
 
 Facts: TypeAlias = dict[str, str]
 """What was said, by what was asked."""
@@ -159,7 +160,8 @@ async def _observe_rollup(folder: Path, genesis: Genesis, rollup: RollupId, key:
             node = await RollupNode.load(genesis, rollup, storage, attester=key.public_key)
             _note_register(asking, node.published.state.register)
             asking.facts["height"] = str(node.published.height)
-            asking.facts["state"] = repr((sorted(node.memory.values.items()), node.outbox))
+            keys = values_in(folder / "rollup.db")
+            asking.facts["state"] = repr(([(key, node.memory.get(key)) for key in keys], node.outbox))
             asking.facts["seen"] = repr(
                 sorted((second, sorted(ids)) for second, ids in node.memory.seen.items())
             )

@@ -7,9 +7,11 @@ from deploy.node.database import open_database
 from lockstep.commitment import balance_key, encode_commitment
 from lockstep.encoding import u128
 from lockstep.genesis import Genesis
+from rollups.recent import CLEAR, seed
 from rollups.state import map_of
 from rollups.storage import APPLICATION_ID, SCHEMA, open_storage
 from tests.unit.rollups.chain import ALPHA, CARL
+from tests.unit.rollups.stored import values_in
 
 
 async def make_rich(path: Path, genesis: Genesis) -> int:
@@ -20,13 +22,13 @@ async def make_rich(path: Path, genesis: Genesis) -> int:
     async with open_storage(path) as storage:
         loaded = await storage.load(genesis, ALPHA)
     assert loaded.block is not None
-    values = {**loaded.memory.values, balance_key(b"gold", CARL.public_key): u128(10**9)}
+    values = {**values_in(path), balance_key(b"gold", CARL.public_key): u128(10**9)}
     richer = replace(loaded.block.commitment, state_root=map_of(values.items()).root)
     async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
-        put = "INSERT OR REPLACE INTO state(key, value) VALUES (?, ?)"
         await database.transact(
             [
-                (put, [(balance_key(b"gold", CARL.public_key), u128(10**9))]),
+                *CLEAR,
+                *(statement for statements in seed(values) for statement in statements),
                 (
                     "UPDATE blocks SET commitment = ?1, seal = seal(height, header, proof, ?1) "
                     "WHERE height = ?2",

@@ -15,8 +15,8 @@ from lockstep.transactions import Transfer
 from lockstep.types import Namespace
 from rollups import batch, lookahead
 from rollups.runtime import OwnEntry, look_at, run_block
-from rollups.state import MemoryState
 from rollups.storage import Delta, Storage
+from rollups.stored_state import StoredState
 from sequencer.client import FollowedBlock, KeyAt
 from tests.unit.rollups.chain import ALPHA, ANN, CARL, Chain
 from tests.unit.rollups.histories import History
@@ -30,7 +30,7 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     save = Storage.save
 
-    async def counting(self: Storage, delta: Delta, memory: MemoryState) -> None:
+    async def counting(self: Storage, delta: Delta, memory: StoredState) -> None:
         counts.append(len(delta.blocks))
         await save(self, delta, memory)
 
@@ -60,7 +60,7 @@ async def test_blocks_that_come_while_one_is_made_durable_are_one_transaction(
     is_saving, may_save = asyncio.Event(), asyncio.Event()
     save = Storage.save
 
-    async def waiting(self: Storage, delta: Delta, memory: MemoryState) -> None:
+    async def waiting(self: Storage, delta: Delta, memory: StoredState) -> None:
         is_saving.set()
         await may_save.wait()
         await save(self, delta, memory)

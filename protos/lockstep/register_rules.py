@@ -69,9 +69,13 @@ def _why_no_attest(draft: Draft, entry: Attest) -> str | None:
     reason = why_not_of_this_chain(draft, entry)
     if reason is not None:
         return reason
-    items = [counting(draft, entry.attestation, item) for item in entry.attestation.items]
-    reasons = [item for item in items if isinstance(item, str)]
-    return reasons[0] if len(reasons) == len(items) else None
+    first_reason = None
+    for item in entry.attestation.items:
+        standing = counting(draft, entry.attestation, item)
+        if not isinstance(standing, str):
+            return None
+        first_reason = first_reason or standing
+    return first_reason
 
 
 def why_not_of_this_chain(draft: Draft, entry: Attest) -> str | None:

@@ -96,7 +96,7 @@ class Footprints(msgspec.Struct, frozen=True, eq=False):
 
 def footprints_of_parcel(parcel: Parcel) -> Footprints:
     """Return what the bundles of a parcel take of a block."""
-    return total_of({parcel.namespace: footprint_of_parcel(parcel)})
+    return _total({parcel.namespace: footprint_of_parcel(parcel)})
 
 
 def footprint_of_parcel(parcel: Parcel) -> Footprint:
@@ -114,16 +114,16 @@ def footprints_of(bundle: AdmittedBundle) -> Footprints:
     for namespace, payload in transactions:
         footprint = Footprint(1, len(payload))
         footprints[namespace] = footprints.get(namespace, NO_FOOTPRINT) + footprint
-    return total_of(footprints)
+    return _total(footprints)
 
 
 @lru_cache(maxsize=4_096)
 def footprints_of_one(namespace: Namespace, payload_bytes: int) -> Footprints:
     """Return what a bundle of one transaction takes."""
-    return total_of({namespace: Footprint(1, payload_bytes)})
+    return _total({namespace: Footprint(1, payload_bytes)})
 
 
-def total_of(by_namespace: Mapping[Namespace, Footprint]) -> Footprints:
+def _total(by_namespace: Mapping[Namespace, Footprint]) -> Footprints:
     """Return what a bundle takes that has so much for each of some namespaces."""
     footprints = by_namespace.values()
     return Footprints(

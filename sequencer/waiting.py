@@ -31,7 +31,6 @@ from sequencer.builder import (
     footprint_of_parcel,
     footprints_of,
     footprints_of_parcel,
-    total_of,
 )
 from sequencer.fair_queue import FairQueue
 from sequencer.judgement import NOTHING, Claim, Judge, Judgement
@@ -96,6 +95,11 @@ class _Waiting:
     def __init__(self) -> None:
         self.bundles = 0
         self.size_bytes = 0
+
+    def add(self, bundles: int, size_bytes: int) -> None:
+        """Count what came, or with negative numbers what left."""
+        self.bundles += bundles
+        self.size_bytes += size_bytes
 
 
 class WaitingRoom:
@@ -164,38 +168,44 @@ class WaitingRoom:
         totals = {each.namespace: footprint_of_parcel(each) for each in parcels}
         if not self._have_fair_room(totals) or not self._quotas.charge_at_once(totals, registry, clock_ms):
             return False
-        for parcel in parcels:
-            if totals[parcel.namespace].entry_bytes > limits.BUNDLE_BYTES_MAX:
-                for part in _parts(parcel, totals[parcel.namespace].entry_bytes):
+        for parcel, footprint in zip(parcels, totals.values(), strict=True):
+            if not self._join(parcel, footprint):
+                for part in _parts(parcel, footprint.entry_bytes):
                     self._push(Candidate(part, NOTHING, footprints_of_parcel(part)))
-            elif not self._join(parcel, totals[parcel.namespace]):
-                self._push(Candidate(parcel, NOTHING, total_of({parcel.namespace: totals[parcel.namespace]})))
         return True
 
-    def _join(self, parcel: Parcel, footprint: Footprint) -> bool:
+    def _join(self, parcel: Parcel, added: Footprint) -> bool:
         """Add a parcel to the one of its namespace that waits last, if that is small, and answer whether."""
-        last = self._fair.last(parcel.namespace)
+        namespace, added_bytes = parcel.namespace, added.entry_bytes
+        last = self._fair.last(namespace)
         if last is None or not isinstance(last.bundle, Parcel):
             return False
-        if last.size_bytes + footprint.entry_bytes > JOINED_BYTES_MAX:
+        before = last.footprints
+        if before.entry_bytes + added_bytes > JOINED_BYTES_MAX:
             return False
-        footprints = total_of({parcel.namespace: last.footprints.by_namespace[parcel.namespace] + footprint})
+        footprints = Footprints(
+            {namespace: before.by_namespace[namespace] + added},
+            before.transactions + added.transactions,
+            before.entry_bytes + added_bytes,
+        )
         joined = Candidate(last.bundle + parcel, NOTHING, footprints)
-        self._fair.replace_last(parcel.namespace, joined, footprint)
-        self._count_fair(last, -1)
-        self._count_fair(joined, 1)
+        self._fair.replace_last(namespace, joined, added)
+        self._count(namespace, added.transactions, added_bytes)
         return True
 
     def _have_fair_room(self, totals: Mapping[Namespace, Footprint]) -> bool:
         """Answer whether bundles of one transaction each find room, whatever their order."""
         bundles_max, bytes_max = self._fair_bounds
+        sizes_bytes = [each.entry_bytes for each in totals.values()]
         bundles_free = bundles_max - self._fair_bundles - sum([each.transactions for each in totals.values()])
-        bytes_free = bytes_max - self._fair_bytes - sum([each.entry_bytes for each in totals.values()])
-        return all(
-            self._waiting[namespace].bundles + each.transactions <= bundles_free
-            and self._waiting[namespace].size_bytes + each.entry_bytes <= bytes_free
-            for namespace, each in totals.items()
-        )
+        bytes_free = bytes_max - self._fair_bytes - sum(sizes_bytes)
+        for (namespace, each), size_bytes in zip(totals.items(), sizes_bytes, strict=True):
+            waiting = self._waiting[namespace]
+            if waiting.bundles + each.transactions > bundles_free:
+                return False
+            if waiting.size_bytes + size_bytes > bytes_free:
+                return False
+        return True
 
     def _has_decisions_room(self, candidate: Candidate) -> bool:
         """Answer whether a decision decides something that no bundle under way does, and finds room."""
@@ -231,12 +241,16 @@ class WaitingRoom:
     def _count_fair(self, candidate: Candidate, sign: int) -> None:
         """Count what came into the fair queue (1) or left it (-1)."""
         bundles, size_bytes = sign * candidate.count, sign * candidate.size_bytes
+        namespaces = iter(candidate.footprints.by_namespace)
+        self._count(next(namespaces), bundles, size_bytes)
+        # It waits once, and for each namespace that it touches.
+        for namespace in namespaces:
+            self._waiting[namespace].add(bundles, size_bytes)
+
+    def _count(self, namespace: Namespace, bundles: int, size_bytes: int) -> None:
         self._fair_bundles += bundles
         self._fair_bytes += size_bytes
-        for namespace in candidate.footprints.by_namespace:
-            waiting = self._waiting[namespace]
-            waiting.bundles += bundles
-            waiting.size_bytes += size_bytes
+        self._waiting[namespace].add(bundles, size_bytes)
 
     # --- out
 
@@ -346,5 +360,7 @@ def _select(parcel: Parcel, wanted: Sequence[bool]) -> Parcel:
 
 def _parts(parcel: Parcel, entries_bytes: int) -> Sequence[Parcel]:
     """Return a parcel in parts that take about as much as one bundle may."""
+    if entries_bytes <= limits.BUNDLE_BYTES_MAX:
+        return (parcel,)
     size = max(len(parcel) * limits.BUNDLE_BYTES_MAX // entries_bytes, 1)
     return [parcel[start : start + size] for start in range(0, len(parcel), size)]

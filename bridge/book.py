@@ -6,9 +6,11 @@ transaction, and leaves memory only when it is over and written.
 """
 
 import heapq
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Final
 
 from bridge import writing
 from bridge.levels import Heights
@@ -22,6 +24,9 @@ from lockstep.key_history import KeyHistory
 from lockstep.register import Register, rows
 from lockstep.types import BundleId, RollupId, SwapId
 from lockstep.v1 import bridge_pb2
+
+NEWEST_CHANGES: Final = 1_024
+"""Changes that are kept in memory, for those who watch what goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Batch:
     """Every swap that changed, as it is in the database; None: not there."""
     rows: dict[str, list[tuple[SqlValue, ...]]] = field(default_factory=lambda: defaultdict(list))
     """Rows to be inserted, by statement."""
+    changes: list[bridge_pb2.Swap] = field(default_factory=list)
+    """How swaps are told after each numbered change, in order."""
     views: dict[SwapId, tuple[SqlValue, ...]] = field(default_factory=dict)
     """How swaps that are over are told from now on; of one that is opened again meanwhile nothing stays."""
     heights: Heights | None = None
@@ -98,6 +105,8 @@ class Book:
         """What is not durable yet."""
         self.unordered_count = sum(swap.phase in UNORDERED for swap in self.live.values())
         """Swaps that are not in the order yet."""
+        self.newest: deque[bridge_pb2.Swap] = deque(maxlen=NEWEST_CHANGES)
+        """The last changes since the start that are durable, in order. Nobody may change them."""
         self._next_number = loaded.next_number
         self._register_rows = dict(rows(None, loaded.register)) if loaded.is_new else {}
         self._addresses: dict[BundleId, Address] = {}
@@ -138,6 +147,13 @@ class Book:
         known = self._messages.get(swap_id)
         return self._message_of(self.live[swap_id]) if known is None else known[1]
 
+    def newest_from(self, sequence: int, limit: int) -> Sequence[bridge_pb2.Swap] | None:
+        """Return at most `limit` durable changes from a number on; None if not all are in memory."""
+        first = self.durable_sequence - len(self.newest)
+        if sequence < first:
+            return None
+        return tuple(islice(self.newest, sequence - first, sequence - first + limit))
+
     def _message_of(self, swap: Swap) -> bridge_pb2.Swap:
         """Return a swap as it travels. It is made once."""
         known = self._messages.get(swap.swap_id)
@@ -150,22 +166,25 @@ class Book:
         before = None if old is None else self._message_of(old)
         message = swap_message(swap)
         if before != message:
-            message.sequence = self.next_sequence
-            swap = self.live[swap.swap_id] = replace(swap, sequence=self.next_sequence)
-            self.next_sequence += 1
-            row = (swap.sequence, swap.swap_id, message.SerializeToString())
-            self.batch.rows[writing.PUT_CHANGE].append(row)
+            self._add_change(message)
+            swap = self.live[swap.swap_id] = replace(swap, sequence=message.sequence)
         self._messages[swap.swap_id] = swap, message
 
     def put_over_view(self, view: bridge_pb2.Swap, *events: bridge_pb2.SwapEvent) -> None:
         """Take in how a swap that is over and not in memory is told from now on, and what happened to it."""
-        view.sequence = self.next_sequence
-        self.next_sequence += 1
-        encoded = view.SerializeToString()
-        self.batch.rows[writing.PUT_CHANGE].append((view.sequence, view.swap_id, encoded))
+        encoded = self._add_change(view)
         self.batch.views[SwapId(view.swap_id)] = (view.level, view.sequence, encoded, view.swap_id)
         for event in events:
             self.add_event(SwapId(view.swap_id), event)
+
+    def _add_change(self, message: bridge_pb2.Swap) -> bytes:
+        """Number a change of a swap, note it, and return the message's bytes."""
+        message.sequence = self.next_sequence
+        self.next_sequence += 1
+        encoded = message.SerializeToString()
+        self.batch.rows[writing.PUT_CHANGE].append((message.sequence, message.swap_id, encoded))
+        self.batch.changes.append(message)
+        return encoded
 
     def add_event(self, swap_id: SwapId, event: bridge_pb2.SwapEvent) -> None:
         """Note something that happened to a swap."""
@@ -231,6 +250,7 @@ class Book:
         self._over = [swap.swap_id for swap in changed if swap.is_final]
         for swap_id in self._over:
             del self.live[swap_id]
+        self.newest.extend(self.batch.changes)
         self.commits += 1
         self.durable_sequence = self.next_sequence
         self.heights = self.batch.heights or self.heights

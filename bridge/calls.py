@@ -102,7 +102,9 @@ class Calls:
         swap = self._get(command.swap_id)
         if not is_preimage_of(command.preimage, swap.terms):
             raise UselessEntry(kind="Reveal", reason="the preimage does not open the hashlock")
-        if (acted := await self._acted(swap.swap_id, SendKind.REVEAL)) is not None:
+        # Before it is revealed nothing can have acted, and nobody waits for a look into the database.
+        is_revealed = swap.is_final or swap.phase is Phase.REVEALED
+        if is_revealed and (acted := await self._acted(swap.swap_id, SendKind.REVEAL)) is not None:
             return bridge_pb2.RevealResponse.FromString(acted)
         self._insist_useful(swap, swap_entries.Reveal(swap.swap_id, command.preimage), SendKind.REVEAL)
         chain, time_ms = self._now
@@ -113,7 +115,7 @@ class Calls:
         """Have a cancellation sent. Returns the answer if one acted before, else None: it comes later."""
         swap = self._get(command.entry.swap_id)
         verify_cancel(command.entry, swap.terms)
-        if (acted := await self._acted(swap.swap_id, SendKind.CANCEL)) is not None:
+        if swap.is_final and (acted := await self._acted(swap.swap_id, SendKind.CANCEL)) is not None:
             return bridge_pb2.CancelResponse.FromString(acted)
         self._insist_useful(swap, command.entry, SendKind.CANCEL)
         chain, time_ms = self._now

@@ -1,8 +1,8 @@
 """Streams of changes that can be resumed at any number.
 
-Owns what a watcher is sent. Reads what was committed, page by page, so that a slow reader costs nothing but
-its place. Invariant: every change from the first number on is sent once and in order, or the stream ends
-with PRUNED.
+Owns what a watcher is sent. Reads what was committed, page by page, what is newest from memory, so that a
+slow reader costs nothing but its place. Invariant: every change from the first number on is sent once and in
+order, or the stream ends with PRUNED.
 """
 
 import asyncio
@@ -52,7 +52,9 @@ class Watch:
             # Taken before the read: what is committed after the read sets it.
             changed = self._coordinator.changed
             self._check(from_sequence)
-            page = await self._views.changes(from_sequence, PAGE_CHANGES)
+            page = self._coordinator.book.newest_from(from_sequence, PAGE_CHANGES)
+            if page is None:
+                page = await self._views.changes(from_sequence, PAGE_CHANGES)
             if not page:
                 await unless_stopping(self._stopping, changed.wait())
                 continue

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import structlog
 
-from bridge import watching, writing
+from bridge import book, watching, writing
 from bridge.client import BridgeClient, LegState, RevealPolicy, SwapPhase, SwapView
 from bridge.client.views import parse_swap
 from deploy.node.client import ClientSettings, connect, error_from_rpc
@@ -205,8 +205,12 @@ async def test_watching_from_the_start_and_from_a_number(path: Path) -> None:
             assert (await anext(changes)).phase is SwapPhase.LOCKED
 
 
-async def test_one_stream_goes_on_from_page_to_page(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_memory", [0, 3, 1_024])
+async def test_one_stream_goes_on_from_page_to_page(
+    path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
     monkeypatch.setattr(watching, "PAGE_CHANGES", 2)
+    monkeypatch.setattr(book, "NEWEST_CHANGES", in_memory)
     async with served(path, started()) as (rig, address):
         channel = connect(address, ClientSettings())
         stub: Any = bridge_pb2_grpc.BridgeStub(channel)

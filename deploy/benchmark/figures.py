@@ -12,6 +12,12 @@ from typing import Final
 PERCENTILES: Final = (50, 99)
 """Which percentiles of a latency are told."""
 
+CORES: Final = 2
+"""On how many cores everything is to run."""
+
+BY_CPU: Final = f"by CPU time, if {CORES} cores did nothing else"
+"""What a rate is called that was found from CPU time."""
+
 _CURVE_PERCENTS: Final = (*range(0, 90, 2), *(90 + tenth / 2 for tenth in range(18)), 99, 99.5, 99.9, 100)
 """Where a latency's distribution is drawn: closely where it is rare."""
 

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -26,7 +26,24 @@ APPENDS: Final = 100
 """Appends that F is measured over."""
 
 
-async def verifications() -> Limit:
+class Verified(NamedTuple):
+    """V, measured in two ways."""
+
+    real: Limit
+    """In real time: what is left of the cores by what else the machine does."""
+    by_cpu: Limit
+    """In CPU time: for figures that are told by it."""
+
+    def between(self, after: "Verified") -> "Verified":
+        """Return the mean of this, which was measured before something, and of what was measured after."""
+        return Verified(*(_mean(one, other) for one, other in zip(self, after, strict=True)))
+
+
+def _mean(one: Limit, other: Limit) -> Limit:
+    return Limit(one.name, (one.value + other.value) / 2)
+
+
+async def verifications() -> Verified:
     """Measure V."""
     async with AsyncExitStack() as stack:
         workers = [
@@ -34,12 +51,10 @@ async def verifications() -> Limit:
         ]
         await asyncio.gather(*(worker.prepare() for worker in workers))
         found = await asyncio.gather(*(worker.run() for worker in workers))
-    return Limit("V", sum(each.count / each.seconds for each in found))
-
-
-def between(before: Limit, after: Limit) -> Limit:
-    """Return the mean of a limit that was measured before and after what it is compared with."""
-    return Limit(before.name, (before.value + after.value) / 2)
+    return Verified(
+        Limit("V", sum(each.count / each.seconds for each in found)),
+        Limit("V by CPU time", sum(each.count / each.cpu_seconds for each in found)),
+    )
 
 
 async def append_ms(folder: Path, append_bytes: int) -> float:

@@ -9,6 +9,7 @@ from typing import Final
 from deploy.benchmark import hardware
 from deploy.benchmark.effort import Effort
 from deploy.benchmark.figures import (
+    BY_CPU,
     Axis,
     Chart,
     Figure,
@@ -22,7 +23,7 @@ from deploy.benchmark.figures import (
     of_limit,
 )
 from deploy.benchmark.jobs import FollowJob, LoneJob
-from deploy.benchmark.runs import BLOCK_BYTES, BY_CPU, ORDERING, Runs, assets_of, durable, flood
+from deploy.benchmark.runs import BLOCK_BYTES, ORDERING, Runs, assets_of, durable, flood
 from deploy.benchmark.stage import Stage, staged
 from deploy.benchmark.workers import WorkFailed, working
 from deploy.devnet.network import ALPHA

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from deploy.benchmark import hardware
-from deploy.benchmark.figures import Chart, Figure, Limit, Measured, medians
+from deploy.benchmark.figures import CORES, Chart, Figure, Limit, Measured, medians
 from deploy.benchmark.jobs import FloodJob, Found
 from deploy.benchmark.sizes import cpu_seconds
 from deploy.benchmark.stage import Stage
@@ -34,12 +34,6 @@ ORDERING: Final = ("settlement", "sequencer")
 
 EXECUTING: Final = (*ORDERING, *NODE_OF.values())
 """Those that order and execute."""
-
-CORES: Final = 2
-"""On how many cores everything is to run."""
-
-BY_CPU: Final = f"by CPU time, if {CORES} cores did nothing else"
-"""What a rate is called that `Runs.rates_by_cpu` returns."""
 
 ENTRY_BYTES: Final = 250
 """About how many bytes an append takes for each transaction."""

@@ -16,6 +16,7 @@ import msgspec
 from deploy.benchmark import hardware
 from deploy.benchmark.effort import Effort
 from deploy.benchmark.figures import (
+    BY_CPU,
     Axis,
     Chart,
     Figure,
@@ -27,7 +28,7 @@ from deploy.benchmark.figures import (
     latency_figures,
 )
 from deploy.benchmark.jobs import Found, SwapsJob
-from deploy.benchmark.runs import BLOCK_BYTES, BY_CPU, NODE_OF, ORDERING, Runs, assets_of
+from deploy.benchmark.runs import BLOCK_BYTES, NODE_OF, ORDERING, Runs, assets_of
 from deploy.benchmark.stage import Stage, staged
 from deploy.benchmark.workers import WorkFailed, working
 from deploy.devnet.network import ALPHA, BETA
@@ -94,12 +95,14 @@ async def swaps_sustained(effort: Effort) -> Measured:
         async with working(_job(stage, effort, effort.swaps, effort.swaps, rate=rate)) as worker:
             await below.repeat(worker, effort.runs)
         _insist_on_all(below)
-    verified = hardware.between(before, await hardware.verifications())
-    limit = Limit(f"V / {VERIFICATIONS}", verified.value / VERIFICATIONS)
+    verified = before.between(await hardware.verifications())
+    limit, limit_by_cpu = (
+        Limit(f"{each.name} / {VERIFICATIONS}", each.value / VERIFICATIONS) for each in verified
+    )
     goals = (at_least(400), at_least(1_000, is_star=True))
     figures = (
         Figure("proposed to settled", "swaps/s", full.rates(), limit, goals),
-        Figure(f"settled, {BY_CPU}", "swaps/s", full.rates_by_cpu()),
+        Figure(f"settled, {BY_CPU}", "swaps/s", full.rates_by_cpu(), limit_by_cpu),
         *latency_figures("accepted to settled, at the most", full.latencies_ms()),
         *latency_figures(
             f"due to settled, at {SHARE_OF_MOST:.0%} of it", below.latencies_ms(), None, {99: (at_most(500),)}

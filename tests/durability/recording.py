@@ -1,7 +1,8 @@
 """A real run whose durable calls are recorded, with what was told to whom at its place among them.
 
-Owns the run: a network of real processes under transfers and swaps, each of them killed once and stopped once
-on the way, and a trader's wallet. Everything is in one folder, so that many images can be made of one run:
+Owns the run: a network of real processes under transfers and swaps, each of them killed once, killed once at
+a sync and stopped once on the way, and a trader's wallet. Everything is in one folder, so that many images
+can be made of one run:
 
     FOLDER/network/         the devnet's folder
     FOLDER/records/NAME     the calls and marks of each process (`tests.tools.shim`)
@@ -13,6 +14,7 @@ record than the answer left the process, never earlier, so that no image is aske
 import asyncio
 import hashlib
 import json
+import random
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -26,7 +28,7 @@ import grpc
 from bridge.client import RevealPolicy, SwapPhase
 from deploy.demonstration.market import Market, exchange
 from deploy.devnet.clients import connected, until
-from deploy.devnet.launcher import Child, execute, running
+from deploy.devnet.launcher import Child, Devnet, KilledEarly, execute, running
 from deploy.devnet.network import ALPHA, ASSET_OF, BETA, Network, create_network, open_network
 from deploy.node.client import ClientSettings, connect
 from lockstep.limits import VALIDITY_WINDOW_MS_DEFAULT
@@ -54,7 +56,13 @@ SUBJECTS: Final = (*PROCESSES, WALLET)
 """Everything that is recorded."""
 
 SWAPS: Final = 6
-"""Swaps of a run, in each of its three parts."""
+"""Swaps of a run, in each of its parts."""
+
+_UNSYNCED_MAX: Final = 14
+"""At which of its syncs a process is killed at the latest: the first are those of its start."""
+
+_BLOCK_PAUSE_S: Final = 0.2
+"""Between two blocks while a process is to die."""
 
 _DEAL: Final = exchange("alice", 3_00, "bob", 7_00)
 _POLICIES: Final = (RevealPolicy.BY_TRADER, RevealPolicy.DELEGATED, RevealPolicy.UP_FRONT)
@@ -88,12 +96,13 @@ async def record(folder: Path) -> Run:
     (folder / "records").mkdir(parents=True)
     run = Run(folder)
     network = create_network(folder / "network")
+    armed: dict[str, str] = {}
 
     async def spawn(
         module: str, arguments: Sequence[str], *, environ: Mapping[str, str], stderr: int, group: int
     ) -> Child:
         name = Path(arguments[-1]).stem
-        watched = environment(run.root, log=run.record(name), data=True)
+        watched = environment(run.root, log=run.record(name), data=True, fault=armed.pop(name, ""))
         return await execute(module, arguments, environ={**environ, **watched}, stderr=stderr, group=group)
 
     async with (
@@ -107,6 +116,10 @@ async def record(folder: Path) -> Run:
             await devnet.restart(name)
         await _trade(run, market)
         for name in PROCESSES:
+            armed[name] = f"kill-unsynced@{random.randint(1, _UNSYNCED_MAX)}"
+            await _die_at_a_sync(run, market, devnet, name)
+        await _trade(run, market)
+        for name in PROCESSES:
             await devnet.terminate(name)
             await devnet.start(name)
         await _trade(run, market)
@@ -115,6 +128,26 @@ async def record(folder: Path) -> Run:
             await devnet.kill(name)
     await _record_wallet(run)
     return run
+
+
+async def _die_at_a_sync(run: Run, market: Market, devnet: Devnet, name: str) -> None:
+    """Restart an armed process, and again once it died, which leaves its last write to the kernel."""
+    # It may end before it is ready.
+    with suppress(KilledEarly):
+        await devnet.restart(name)
+    died = asyncio.Event()
+
+    async def come_back() -> None:
+        await devnet.ended(name)
+        died.set()
+        await devnet.start(name)
+
+    back = asyncio.create_task(come_back())
+    while not died.is_set():
+        await asyncio.gather(*(_transfer(run, market, rollup, 1) for rollup in (ALPHA, BETA)))
+        # A few blocks are enough, and a record that is short makes more images.
+        await asyncio.sleep(_BLOCK_PAUSE_S)
+    await back
 
 
 async def _record_wallet(run: Run) -> None:
@@ -153,30 +186,34 @@ async def _swap(run: Run, market: Market, policy: RevealPolicy) -> None:
 
 
 async def _transfer_some(run: Run, market: Market, rollup: RollupId) -> None:
-    sequencer, log = market.clients.sequencer, run.record("sequencer")
     for amount in range(1, SWAPS):
-        time_ms = await until(sequencer.time_ms, "the sequencer")
-        payload = market.traders["bob"].sign_transfer(
-            rollup,
-            asset=ASSET_OF[rollup],
-            recipient=market.traders["carol"].account,
-            amount=amount,
-            valid_until_ms=time_ms + VALIDITY_WINDOW_MS_DEFAULT,
-        )
-        window_ms = time_ms + VALIDITY_WINDOW_MS_DEFAULT
-        bundle = Bundle((Transaction(Namespace(rollup), payload),), window_ms)
-        ordered = await until(partial(sequencer.submit, bundle), "a transfer's receipt")
-        place = ordered.placement
-        mark(
-            log,
-            _note(
-                {
-                    "ordered": bundle_id_of(market.genesis.chain_id, bundle).hex(),
-                    "valid_until_ms": window_ms,
-                    "place": [place.height, place.first_index, place.count],
-                }
-            ),
-        )
+        await _transfer(run, market, rollup, amount)
+
+
+async def _transfer(run: Run, market: Market, rollup: RollupId, amount: int) -> None:
+    sequencer, log = market.clients.sequencer, run.record("sequencer")
+    time_ms = await until(sequencer.time_ms, "the sequencer")
+    payload = market.traders["bob"].sign_transfer(
+        rollup,
+        asset=ASSET_OF[rollup],
+        recipient=market.traders["carol"].account,
+        amount=amount,
+        valid_until_ms=time_ms + VALIDITY_WINDOW_MS_DEFAULT,
+    )
+    window_ms = time_ms + VALIDITY_WINDOW_MS_DEFAULT
+    bundle = Bundle((Transaction(Namespace(rollup), payload),), window_ms)
+    ordered = await until(partial(sequencer.submit, bundle), "a transfer's receipt")
+    place = ordered.placement
+    mark(
+        log,
+        _note(
+            {
+                "ordered": bundle_id_of(market.genesis.chain_id, bundle).hex(),
+                "valid_until_ms": window_ms,
+                "place": [place.height, place.first_index, place.count],
+            }
+        ),
+    )
 
 
 # --- what streams tell -------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
  *       kill-before  SIGKILL instead of the call        kill-after  SIGKILL once it is done
  *       torn         half of a write, then SIGKILL; what is no write: as kill-after
  *       eio, enospc  the call fails and does nothing
+ *       kill-unsynced  SIGKILL instead of the n-th sync, counted alone: what was written is left to the kernel
  *
  * A record, little-endian: u32 operation | u32 path bytes | u64 inode | u64 offset | u64 data bytes | path | data
  */
@@ -33,13 +34,14 @@
 #include <unistd.h>
 
 enum operation { WRITE = 1, TRUNCATE, SYNC, RENAME, UNLINK, CREATE, LINK, MKDIR };
-enum fault { NONE, KILL_BEFORE, KILL_AFTER, TORN, FAIL_EIO, FAIL_ENOSPC };
+enum fault { NONE, KILL_BEFORE, KILL_AFTER, TORN, FAIL_EIO, FAIL_ENOSPC, KILL_UNSYNCED };
 
-static const char *const fault_names[] = {"", "kill-before", "kill-after", "torn", "eio", "enospc"};
+static const char *const fault_names[] = {"", "kill-before", "kill-after", "torn", "eio", "enospc",
+                                          "kill-unsynced"};
 static char folder[PATH_MAX];
 static int log_descriptor = -1, with_data;
 static enum fault fault;
-static uint64_t fault_at, calls;
+static uint64_t fault_at, calls, syncs;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define REAL(result, name, ...)                                                                              \
@@ -50,11 +52,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 __attribute__((visibility("default"))) void lockstep_shim_arm(const char *in, const char *log, const char *data,
                                                               const char *what) {
     folder[0] = 0;
-    calls = fault_at = 0;
+    calls = syncs = fault_at = 0;
     fault = NONE;
     with_data = data && data[0] == '1';
     log_descriptor = log && *log ? open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
-    for (int mode = KILL_BEFORE; what && mode <= FAIL_ENOSPC; mode++) {
+    for (int mode = KILL_BEFORE; what && mode <= KILL_UNSYNCED; mode++) {
         size_t length = strlen(fault_names[mode]);
         if (!strncmp(what, fault_names[mode], length) && what[length] == '@') {
             fault = mode;
@@ -190,6 +192,7 @@ static int synced(int (*real)(int), int descriptor) {
     int half, last;
     if (!path_of(descriptor, path)) return real(descriptor);
     if (enter(&half, &last)) return -1;
+    if (fault == KILL_UNSYNCED && ++syncs == fault_at) die();
     int result = real(descriptor);
     leave(last, !result, SYNC, path, inode_of(descriptor), 0, NULL, 0);
     return result;

@@ -77,6 +77,8 @@ def test_every_call_is_on_the_record_with_its_bytes(tmp_path: Path) -> None:
         ("kill-after@2", {".note.new": b"twelve bytes"}),
         ("kill-before@4", {".note.new": b"twelve bytes"}),
         ("kill-after@4", {"note": b"twelve bytes"}),
+        ("kill-unsynced@1", {".note.new": b"twelve bytes"}),
+        ("kill-unsynced@2", {"note": b"twelve bytes"}),
     ],
 )
 def test_it_dies_at_the_nth_call(tmp_path: Path, fault: str, left: dict[str, bytes]) -> None:

@@ -40,6 +40,11 @@ class Batch:
         self._register_rows: dict[bytes, bytes | None] = {}
 
     @property
+    def block_count(self) -> int:
+        """How many blocks it has taken."""
+        return len(self._blocks)
+
+    @property
     def is_full(self) -> bool:
         """Whether it takes no further block."""
         return len(self._blocks) >= BLOCKS_MAX or len(self._receipts) >= RECEIPTS_MAX

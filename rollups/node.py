@@ -40,6 +40,9 @@ from rollups.storage import Delta, Loaded, Storage, StoredBlock
 from rollups.stored_state import StoredState
 from sequencer.client import FollowedBlock, KeyAt
 
+BLOCKS_AT_HEAD_MAX: Final = 16
+"""Blocks of one transaction at the head of the chain, where others wait for what it tells."""
+
 CAUGHT_UP_BLOCKS: Final = 32
 """How far behind the sequencer's newest block a node may be and still speak for its state."""
 
@@ -51,6 +54,9 @@ class Order(Protocol):
         self, *, tip: Tip, namespaces: Sequence[Namespace], sequencer_key: KeyAt
     ) -> AsyncIterator[FollowedBlock]:
         """Yield every block after `tip`, verified, without gaps, for ever."""
+
+
+assert BLOCKS_AT_HEAD_MAX < CAUGHT_UP_BLOCKS, "a node that makes blocks durable goes on speaking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +228,16 @@ class RollupNode:
                     self.stop_speaking(f"the sequencer cannot be followed: {error}")
                     return
                 await self._take(followed, block)
-                # Blocks that came meanwhile are made durable together with this one.
-                is_newest = block.given.height >= followed.head_height and not ahead.has_next
-                if self._batch.is_full or is_newest:
+                if self._batch.is_full or self._is_worth_a_commit(followed, ahead):
                     await self._commit()
+
+    def _is_worth_a_commit(self, followed: FollowedBlock, ahead: LookAhead) -> bool:
+        """Answer whether the last block of the batch was the newest when it came, and has waited enough.
+
+        Blocks that came meanwhile are made durable together with it, but not so many that others wait long.
+        """
+        is_newest = followed.block.header.height >= followed.head_height
+        return is_newest and (not ahead.has_next or self._batch.block_count >= BLOCKS_AT_HEAD_MAX)
 
     async def _read_on(self) -> None:
         """Read the rest of the state by the way, at most half of the time, so that blocks find it there."""

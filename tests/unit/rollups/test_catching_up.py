@@ -14,6 +14,7 @@ from lockstep.order import Entry
 from lockstep.transactions import Transfer
 from lockstep.types import Namespace
 from rollups import batch, lookahead
+from rollups.node import BLOCKS_AT_HEAD_MAX
 from rollups.runtime import OwnEntry, look_at, run_block
 from rollups.storage import Delta, Storage
 from rollups.stored_state import StoredState
@@ -54,8 +55,13 @@ async def test_many_blocks_are_one_transaction_while_far_behind(tmp_path: Path, 
         assert saved[2:] == [1], "at the head every block is told at once"
 
 
+@pytest.mark.parametrize(("count", "transactions"), [(3, [3]), (20, [BLOCKS_AT_HEAD_MAX, 4])])
 async def test_blocks_that_come_while_one_is_made_durable_are_one_transaction(
-    tmp_path: Path, saved: list[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    saved: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    count: int,
+    transactions: Sequence[int],
 ) -> None:
     is_saving, may_save = asyncio.Event(), asyncio.Event()
     save = Storage.save
@@ -77,13 +83,13 @@ async def test_blocks_that_come_while_one_is_made_durable_are_one_transaction(
     async with running(tmp_path, order) as follower:
         pay(order)
         await is_saving.wait()
-        for _ in range(3):
+        for _ in range(count):
             pay(order)
         await asyncio.sleep(0)
         assert follower.published.height == 0, "nothing is told before it is durable"
         may_save.set()
-        await reach(follower, 4)
-    assert saved == [1, 3]
+        await reach(follower, 1 + count)
+    assert saved == [1, *transactions]
 
 
 async def test_what_was_executed_before_the_order_ended_is_told(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class Figure:
     """What it is compared with; None if it is only told."""
     goals: tuple[Goal, ...] = ()
     """What it is to reach."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """What it is the sum of, by name, in its unit; empty if it is not told."""
 
     @property
     def median(self) -> float:
@@ -118,6 +120,7 @@ class Figure:
                 {"words": goal.words(self.limit), "is_star": goal.is_star, "is_met": goal.is_met(self)}
                 for goal in self.goals
             ],
+            "parts": dict(self.parts),
         }
 
 

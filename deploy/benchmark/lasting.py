@@ -67,18 +67,19 @@ async def disk(effort: Effort) -> Measured:
     each = {name: _each(before[name], after[name], count) for name in after}
     wal = {name: sum(size for part, size in while_running[name].items() if "-wal" in part) for name in after}
     payload = Limit("the payload alone", runs.found[0].payload_bytes)
-    figures = (
-        Figure("sequencer, on disk", "bytes", (sum(each["sequencer"].values()),), payload),
-        Figure("rollup node, on disk", "bytes", (sum(each[NODE].values()),), payload),
-    )
-    notes = {
-        f"{name}: {part}": size
-        for name, parts in each.items()
-        for part, size in sorted(parts.items(), key=lambda item: -item[1])
-        if abs(size) >= 0.05
-    }
-    notes |= {f"{name}: write-ahead log while it runs, MiB": size / 2**20 for name, size in wal.items()}
+    figures = [
+        Figure(
+            f"{name}, on disk for each", "bytes", (sum(parts.values()),), payload, (), _largest_first(parts)
+        )
+        for name, parts in (("sequencer", each["sequencer"]), ("rollup node", each[NODE]))
+    ]
+    notes = {f"write-ahead log of {name} while it runs, MiB": size / 2**20 for name, size in wal.items()}
     return runs.measured(figures, {"transactions": count, **notes})
+
+
+def _largest_first(parts: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the parts that matter."""
+    return {part: size for part, size in sorted(parts.items(), key=lambda each: -each[1]) if size >= 0.1}
 
 
 def _disk(stage: Stage) -> Mapping[str, Mapping[str, int]]:

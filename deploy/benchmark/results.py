@@ -59,6 +59,8 @@ class PublishedFigure(msgspec.Struct, frozen=True):
     """How much of the limit was reached."""
     goals: tuple[PublishedGoal, ...]
     """What it was to reach."""
+    parts: dict[str, float]
+    """What it is the sum of."""
 
 
 class PublishedScenario(msgspec.Struct, frozen=True):
@@ -111,9 +113,9 @@ def read_published(file: Path = PUBLISHED) -> Published:
 
 
 def published_rows(published: Published) -> list[tuple[str, ...]]:
-    """Return a row for each figure that has a goal or is told by CPU time, as README.md shows it.
+    """Return a row for each figure that README.md shows.
 
-    What is typed after COMMAND, the figure, what it is to reach, what was seen with lowest and highest, the
+    Those that have a goal or are told by CPU time; all of a scenario that has no goal at all. What is typed after COMMAND, the figure, what it is to reach, what was seen with lowest and highest, the
     limit, the ratio, and how busy the machine was before.
     """
     return [
@@ -121,19 +123,25 @@ def published_rows(published: Published) -> list[tuple[str, ...]]:
             f"`{scenario.command.removeprefix(COMMAND)}`",
             figure.name,
             "<br>".join(f"{goal.words}: {'met' if goal.is_met else '**missed**'}" for goal in figure.goals),
-            f"{_seen(figure.median, figure.unit)} ({readable(figure.lowest)} to {readable(figure.highest)})",
+            _seen(figure),
             "" if figure.limit is None else f"{readable(figure.limit.value)} ({figure.limit.name})",
             "" if figure.ratio is None else f"{figure.ratio:.2f}",
             f"{scenario.load_average['before']:.1f}",
         )
         for scenario in published.scenarios
         for figure in scenario.figures
-        if figure.goals or BY_CPU in figure.name
+        if figure.goals or BY_CPU in figure.name or not any(each.goals for each in scenario.figures)
     ]
 
 
-def _seen(value: float, unit: str) -> str:
-    return f"{readable(value)} {unit}"
+def _seen(figure: PublishedFigure) -> str:
+    """Return a median with its unit, then the spread if there is one, then the parts."""
+    spread = f" ({readable(figure.lowest)} to {readable(figure.highest)})"
+    parts = ", ".join(f"{name} {readable(size)}" for name, size in figure.parts.items())
+    return (
+        f"{readable(figure.median)} {figure.unit}"
+        f"{spread if figure.lowest != figure.highest else ''}{f': {parts}' if parts else ''}"
+    )
 
 
 def _encoded(value: object, indent: str = "") -> str:

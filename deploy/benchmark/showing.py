@@ -30,6 +30,7 @@ def show(name: str, what: str, measured: Measured, console: Console) -> None:
         )
     console.print(table)
     told_below = {
+        **{f"{figure.name}, of which": figure.parts for figure in measured.figures},
         "CPU, cores": measured.cpu,
         "CPU, us each": measured.cpu_us_each,
         **{f"stages of {each}, us each": stages for each, stages in measured.stages_us_each.items()},

@@ -65,7 +65,8 @@ def test_scenarios_tell_figures_limits_goals_cpu_and_stages(tmp_path: Path) -> N
         for how in ("revealed up front", "revealed by the taker")
         for percent in (50, 99)
     }
-    assert scenarios["disk"]["notes"]["beta-0: receipts"] > 0
+    for figure in scenarios["disk"]["figures"]:
+        assert sum(figure["parts"].values()) == pytest.approx(figure["median"], rel=0.05)
     assert "transfers/s" in done.stdout
     assert "missed" in done.stdout or "met" in done.stdout
 

@@ -195,6 +195,15 @@ def test_what_is_published_of_a_result(tmp_path: Path) -> None:
     ], "only what has a goal"
 
 
+def test_of_a_scenario_without_goals_everything_is_published_with_what_it_consists_of(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    disk = Figure("disk", "bytes", (30.0,), parts={"shares": 20.0, "blocks": 10.0})
+    found = Measured((disk,), {}, {}, {})
+    write_results(file, {}, {"a": {**result("a"), **found.as_json()}}, order=("a",))
+    [row] = published_rows(read_published(file))
+    assert row[:5] == ("`a`", "disk", "", "30 bytes: shares 20, blocks 10", "")
+
+
 def test_a_terminal_shows_everything() -> None:
     shown = io.StringIO()
     show("a", "does a", measured(), Console(file=shown, width=200))

@@ -73,6 +73,10 @@ def _ignore(_view: SwapView, _quote: Quote) -> None:
     pass
 
 
+_Answers: TypeAlias = "asyncio.Queue[bridge_pb2.MakeQuotesRequest | None]"
+"""What a stream has still to say; None: it is over."""
+
+
 class Maker:
     """One account that makes prices through one coordinator. `run` it in a task."""
 
@@ -117,7 +121,7 @@ class Maker:
         self._tell = tell
         self._offered = Offered(self._trader.account) if offered is None else offered
         self._giving: set[SwapId] = set()
-        self._answers: asyncio.Queue[bridge_pb2.MakeQuotesRequest] = asyncio.Queue()
+        self._answers: _Answers = asyncio.Queue()
         self._thinking = 0
         self._randomness = random.Random()
         self._log = structlog.get_logger("maker")
@@ -155,12 +159,14 @@ class Maker:
             finally:
                 self.connected.clear()
                 stream.cancel()
+                # A stream that is over by itself leaves who reads these waiting for ever.
+                self._answers.put_nowait(None)
             attempt += 1
             after_ms = None if error is None else error.retry_after_ms
             await asyncio.sleep(_BACKOFF.wait_ms(attempt, after_ms, self._randomness) / 1_000)
 
     async def _said(self) -> AsyncIterator[bridge_pb2.MakeQuotesRequest]:
-        """Yield the hello, and then answers."""
+        """Yield the hello, and then answers until the stream is over."""
         answers = self._answers
         pairs = [
             bridge_pb2.Pair(give=asset_message(pair.give), get=asset_message(pair.get))
@@ -168,8 +174,8 @@ class Maker:
         ]
         hello = bridge_pb2.MakerHello(maker=self.account, pairs=pairs)
         yield bridge_pb2.MakeQuotesRequest(hello=hello)
-        while True:
-            yield await answers.get()
+        while (answer := await answers.get()) is not None:
+            yield answer
 
     def _hear(self, group: asyncio.TaskGroup, message: bridge_pb2.MakeQuotesResponse) -> None:
         match message.WhichOneof("response"):
@@ -187,7 +193,7 @@ class Maker:
         self,
         number: int,
         asked: bridge_pb2.QuoteAsked,
-        answers: "asyncio.Queue[bridge_pb2.MakeQuotesRequest]",
+        answers: _Answers,
     ) -> None:
         """Answer on the stream on which this was asked; it is in vain if that is over."""
         try:
@@ -293,7 +299,7 @@ class Maker:
         await asyncio.sleep(_BACKOFF.wait_ms(attempt, error.retry_after_ms, self._randomness) / 1_000)
 
 
-def _put(answers: "asyncio.Queue[bridge_pb2.MakeQuotesRequest]", number: int, quote: bytes) -> None:
+def _put(answers: _Answers, number: int, quote: bytes) -> None:
     """Answer, unless the coordinator has not read so many earlier answers: then it asks for nothing good."""
     if answers.qsize() < ANSWERS_MAX:
         message = bridge_pb2.MakerQuote(correlation_id=number, quote=quote)

@@ -264,6 +264,28 @@ async def test_a_coordinator_that_was_away_is_found_again_and_the_quote_still_ho
             assert (await best(client)).quote_id != quote.quote_id
 
 
+def speaking() -> int:
+    """Return how many tasks say something on a stream, or wait for something to say."""
+    return sum("_consume_request_iterator" in repr(task) for task in asyncio.all_tasks())
+
+
+async def test_a_stream_that_is_over_leaves_no_task_behind(scene: Scene) -> None:
+    async with AsyncExitStack() as stack:
+        async with scene.coordinator():
+            settings = ClientSettings(reconnect_ms_max=100)
+            own = await stack.enter_async_context(BridgeClient(f"127.0.0.1:{scene.port}", GENESIS, settings))
+            maker = await stack.enter_async_context(making(own))
+            assert speaking() == 1
+        async with asyncio.timeout(DEADLINE_S):
+            while maker.connected.is_set() or speaking() > 1:  # noqa: ASYNC110 - polled
+                await asyncio.sleep(0)
+        async with scene.coordinator():
+            async with asyncio.timeout(DEADLINE_S):
+                await maker.connected.wait()
+                while speaking() > 1:  # noqa: ASYNC110 - polled
+                    await asyncio.sleep(0)
+
+
 async def test_a_coordinator_that_lost_its_database_gets_the_same_lock_again(
     scene: Scene, tmp_path: Path
 ) -> None:

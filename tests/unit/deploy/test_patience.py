@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,9 @@ def child(code: str) -> Iterator[int]:
 
 
 async def test_who_shares_a_processor_with_others_has_waited_for_it() -> None:
+    if not Path(f"/proc/{os.getpid()}/schedstat").exists():
+        assert starved_ms(os.getpid()) == 0, "a kernel that does not tell"
+        return
     with ExitStack() as stack:
         pids = [stack.enter_context(child("while True: pass")) for _ in range(3)]
         watch, deadline_s = Stopwatch(pids), time.monotonic() + DEADLINE_S

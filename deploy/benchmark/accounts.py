@@ -11,8 +11,9 @@ from functools import cache
 from hashlib import sha256
 from typing import Final
 
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
-from lockstep.genesis import Allocation, Genesis, RollupDefinition, encode_genesis
+from lockstep.genesis import Genesis, RollupDefinition, encode_genesis
 from lockstep.genesis_schema import ANCHOR_INTERVAL_BLOCKS_DEFAULT
 from lockstep.order import Bundle, Transaction
 from lockstep.signing import SigningKey

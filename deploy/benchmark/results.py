@@ -59,8 +59,8 @@ class PublishedFigure(msgspec.Struct, frozen=True):
     """How much of the limit was reached."""
     goals: tuple[PublishedGoal, ...]
     """What it was to reach."""
-    parts: dict[str, float]
-    """What it is the sum of."""
+    parts: dict[str, float] = {}
+    """What it is the sum of; empty if it is not told."""
 
 
 class PublishedScenario(msgspec.Struct, frozen=True):
@@ -115,8 +115,9 @@ def read_published(file: Path = PUBLISHED) -> Published:
 def published_rows(published: Published) -> list[tuple[str, ...]]:
     """Return a row for each figure that README.md shows.
 
-    Those that have a goal or are told by CPU time; all of a scenario that has no goal at all. What is typed after COMMAND, the figure, what it is to reach, what was seen with lowest and highest, the
-    limit, the ratio, and how busy the machine was before.
+    Those that have a goal or are told by CPU time; all of a scenario that has no goal at all. What is typed
+    after COMMAND, the figure, what it is to reach, what was seen with lowest and highest, the limit, the
+    ratio, and how busy the machine was before.
     """
     return [
         (

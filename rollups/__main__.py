@@ -45,7 +45,7 @@ async def serve(settings: RollupSettings, stopping: asyncio.Event) -> None:
     configure_logs(settings.logs, process=f"rollup {settings.rollup}")
     if not is_rollup_id(settings.rollup):
         raise SettingsInvalid(f"rollup {settings.rollup!r} is no rollup's id; they match [a-z0-9-]{{1,32}}")
-    _, genesis = load_genesis(settings.genesis)
+    genesis = load_genesis(settings.genesis)[1]
     key = None if settings.key is None else load_key(settings.key)
     attester = None if key is None else key.public_key
     async with AsyncExitStack() as stack:

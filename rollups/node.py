@@ -6,6 +6,7 @@ Invariant: `published`, `memory` and `receipts` are of one height, and change to
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -248,6 +249,8 @@ class RollupNode:
             began = clock()
             await asyncio.to_thread(self.memory.read_group, group)
             await asyncio.sleep(clock() - began)
+        # All of it stays, and has no cycles: to search it for garbage again and again would cost much.
+        gc.freeze()
 
     async def _take(self, followed: FollowedBlock, block: RollupBlock) -> None:
         """Execute a block on the batch, off the event loop if it is work."""

@@ -193,7 +193,7 @@ class Storage:
 
     async def load(self, genesis: Genesis, rollup: RollupId) -> Loaded:
         """Return what was stored last, genesis if nothing was. Raises DataRefused if it does not hold."""
-        await self._claim(genesis, rollup)
+        is_new = await self._claim(genesis, rollup)
         register = await self._load_register(genesis)
         memory, content = await self._load_state()
         await self._load_seen(memory, register.time_ms)
@@ -204,7 +204,8 @@ class Storage:
             leaves.append(receipt_leaf_hash(receipt))
         state = RollupState(rollup, register, content, Frontier().extend(leaves))
         block = await self.block(state.height) if state.height else None
-        self._verify(genesis, state, block)
+        if not is_new:
+            self._verify(genesis, state, block)
         self._receipts = AppendTree(leaves)
         return Loaded(state, memory, self._receipts, block)
 
@@ -325,8 +326,8 @@ class Storage:
         """Keep at which height the settlement log agreed."""
         await self._database.transact([(_COMPARED_PUT, [(height,)])])
 
-    async def _claim(self, genesis: Genesis, rollup: RollupId) -> None:
-        """Make a new database this rollup's, or see that it is."""
+    async def _claim(self, genesis: Genesis, rollup: RollupId) -> bool:
+        """Make a new database this rollup's, or see that it is; answer whether it was new."""
         origin = await self._database.read_one("SELECT chain, rollup FROM origin")
         if origin is None:
             register, changes = genesis_values(genesis, rollup)
@@ -350,6 +351,7 @@ class Storage:
             pages = self._pages(_FORMER_STATE_PAGE, (b"",), keys=1)
             await self._seed({key: value async for key, value in pages})
             await self._database.transact([("DELETE FROM former_state", [()])])
+        return origin is None
 
     async def _seed(self, values: Mapping[bytes, bytes]) -> None:
         """Write a whole state. What was begun earlier and not finished is written anew."""

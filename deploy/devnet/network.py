@@ -27,9 +27,9 @@ from deploy.network_file import NETWORK_FILE, encode_network_file
 from deploy.node.chain_files import load_genesis, load_key, save_key
 from deploy.node.datadir import write_atomically
 from deploy.node.failures import SettingsInvalid
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
 from lockstep.genesis import (
-    Allocation,
     Asset,
     BankModule,
     EscrowModule,

@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from lockstep import limits
+from lockstep.allocations import Allocation, Allocations, read_allocations, write_allocations
 from lockstep.attesters import AttesterSet, verify_attesters
 from lockstep.errors import Malformed
 from lockstep.genesis_schema import (
     ANCHOR_INTERVAL_BLOCKS_DEFAULT,
-    AllocationFile,
     AssetFile,
     BankFile,
     EscrowFile,
@@ -45,16 +45,6 @@ RESERVED_IDS: Final = frozenset((*ROLE_NAMES, RULES_SUBJECT))
 
 
 @dataclass(frozen=True, slots=True)
-class Allocation:
-    """Base units that an account has from the start."""
-
-    account: PublicKey
-    """Who has them."""
-    amount: int
-    """Base units, at least 1."""
-
-
-@dataclass(frozen=True, slots=True)
 class Asset:
     """An asset of a rollup's bank."""
 
@@ -64,7 +54,7 @@ class Asset:
     """How many digits of an amount people write behind the point, 0..38; nothing computes with it."""
     faucet_max: int
     """Base units that anybody may create at once; 0: the asset has no faucet."""
-    allocations: tuple[Allocation, ...]
+    allocations: Sequence[Allocation]
     """Who has it from the start, each account once; together at most 2^128-1."""
 
 
@@ -158,7 +148,8 @@ class Genesis:
 
 def parse_genesis(raw: bytes) -> Genesis:
     """Parse a genesis file. Raises `Malformed`, naming the place in the file such as `$.rollups[0].id`."""
-    file = decode_json(raw, GenesisFile, "genesis file")
+    what = "genesis file"
+    file = decode_json(raw, GenesisFile, what)
     genesis = Genesis(
         chain_id=ChainId(tagged_hash(GENESIS, raw)),
         name=file.name,
@@ -168,7 +159,9 @@ def parse_genesis(raw: bytes) -> Genesis:
         settlement=Settlement(file.settlement.origin, PublicKey(bytes.fromhex(file.settlement.public_key))),
         governance=PublicKey(bytes.fromhex(file.governance.public_key)),
         rotation_delay_blocks=file.rotation_delay_blocks,
-        rollups=tuple(map(_rollup_of, file.rollups)),
+        rollups=tuple(
+            _rollup_of(each, what, f"$.rollups[{place}].") for place, each in enumerate(file.rollups)
+        ),
         anchor_interval_blocks=file.anchor_interval_blocks,
     )
     _verify_genesis(genesis)
@@ -207,8 +200,9 @@ def encode_genesis(
 
 def parse_rollup_definition(raw: bytes) -> RollupDefinition:
     """Parse the JSON of one rollup, as in REGISTER_ROLLUP. Raises `Malformed`, naming the place."""
-    definition = _rollup_of(decode_json(raw, RollupFile, "rollup definition"))
-    _verify_rollup(definition, "rollup definition", "$.")
+    what = "rollup definition"
+    definition = _rollup_of(decode_json(raw, RollupFile, what), what, "$.")
+    _verify_rollup(definition, what, "$.")
     return definition
 
 
@@ -266,7 +260,10 @@ def _verify_assets(assets: Sequence[Asset], what: str, field: str) -> None:
             raise Malformed(what=what, field=f"{where}.id", reason="comes twice")
         if asset.faucet_max > limits.AMOUNT_MAX:
             raise Malformed(what=what, field=f"{where}.faucet_max", reason="is more than 2^128-1")
+        if isinstance(asset.allocations, Allocations):
+            continue
         seen: set[PublicKey] = set()
+        total = 0
         for place, allocation in enumerate(asset.allocations):
             if allocation.account in seen:
                 raise Malformed(
@@ -275,16 +272,20 @@ def _verify_assets(assets: Sequence[Asset], what: str, field: str) -> None:
             if allocation.amount == 0:
                 raise Malformed(what=what, field=f"{where}.allocations[{place}].amount", reason="is zero")
             seen.add(allocation.account)
-        if sum(allocation.amount for allocation in asset.allocations) > limits.AMOUNT_MAX:
+            total += allocation.amount
+        if total > limits.AMOUNT_MAX:
             raise Malformed(what=what, field=f"{where}.allocations", reason="sum up to more than 2^128-1")
 
 
 # --- from the file and back --------------------------------------------------------------------------------
 
 
-def _rollup_of(file: RollupFile) -> RollupDefinition:
-    modules, quota = file.modules, file.quota
-    bank = None if modules.bank is msgspec.UNSET else BankModule(tuple(map(_asset_of, modules.bank.assets)))
+def _rollup_of(file: RollupFile, what: str, prefix: str) -> RollupDefinition:
+    modules, quota, bank = file.modules, file.quota, None
+    if modules.bank is not msgspec.UNSET:
+        assets = enumerate(modules.bank.assets)
+        where = f"{prefix}modules.bank.assets"
+        bank = BankModule(tuple(_asset_of(each, what, f"{where}[{place}]") for place, each in assets))
     escrow = None
     if modules.escrow is not msgspec.UNSET:
         escrow = EscrowModule(int(modules.escrow.minimum_lock), modules.escrow.open_locks_per_account_max)
@@ -298,10 +299,8 @@ def _rollup_of(file: RollupFile) -> RollupDefinition:
     )
 
 
-def _asset_of(file: AssetFile) -> Asset:
-    allocations = tuple(
-        Allocation(PublicKey(bytes.fromhex(each.account)), int(each.amount)) for each in file.allocations
-    )
+def _asset_of(file: AssetFile, what: str, field: str) -> Asset:
+    allocations = read_allocations(file.allocations, what, f"{field}.allocations")
     return Asset(file.id, file.decimals, int(file.faucet_max), allocations)
 
 
@@ -322,5 +321,4 @@ def _file_of(definition: RollupDefinition) -> RollupFile:
 
 
 def _asset_file_of(asset: Asset) -> AssetFile:
-    allocations = tuple(AllocationFile(each.account.hex(), str(each.amount)) for each in asset.allocations)
-    return AssetFile(asset.id, asset.decimals, str(asset.faucet_max), allocations)
+    return AssetFile(asset.id, asset.decimals, str(asset.faucet_max), write_allocations(asset.allocations))

@@ -9,8 +9,9 @@ from pathlib import Path
 from bridge.client import BridgeClient, CommitLevel, RevealPolicy, SwapPhase, SwapView, Trader, transfer_leg
 from deploy.node.client import ClientSettings
 from deploy.node.logs import Secret
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
-from lockstep.genesis import Allocation, Asset, BankModule, EscrowModule, Modules, RollupDefinition
+from lockstep.genesis import Asset, BankModule, EscrowModule, Modules, RollupDefinition
 from lockstep.terms import decode_terms, swap_id_of
 from lockstep.types import RollupId, SwapId
 from tests.integration.rollup_network import DEADLINE_S, Network, Node

@@ -5,16 +5,9 @@ from pathlib import Path
 
 from deploy.network_file import encode_network_file
 from deploy.node.chain_files import save_key
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
-from lockstep.genesis import (
-    Allocation,
-    Asset,
-    BankModule,
-    Modules,
-    RollupDefinition,
-    Settlement,
-    encode_genesis,
-)
+from lockstep.genesis import Asset, BankModule, Modules, RollupDefinition, Settlement, encode_genesis
 from lockstep.types import PublicKey, RollupId
 
 NAMES = ("alice", "bob")

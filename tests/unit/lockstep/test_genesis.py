@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
 from lockstep.errors import Malformed
 from lockstep.genesis import (
-    Allocation,
     Asset,
     BankModule,
     EscrowModule,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from deploy.audit.blocks import ordered_of
 from deploy.audit.plain.chain import Chain as PlainChain
 from lockstep import limits
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
 from lockstep.block import AdmittedBundle, VerifiedBlock, build_block, verify_block
 from lockstep.commitment import commitment_hash
 from lockstep.genesis import (
-    Allocation,
     Asset,
     BankModule,
     EscrowModule,

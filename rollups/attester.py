@@ -55,18 +55,26 @@ class Attester:
         self._order = order
         self._under_way: set[LegName] = set()
         self._attestations = 0
-        self._finished = asyncio.Event()
+        self._to_look = asyncio.Event()
 
     async def run(self) -> None:
         """Attest what becomes due, for ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_when_changed())
             while True:
-                changed, self._finished = self._node.changed, asyncio.Event()
+                self._to_look.clear()
                 while due := self._due():
                     self._under_way.update(due)
                     self._attestations += 1
                     group.create_task(self._send(due, self._sign(due, self._node.published)))
-                await _first_of(changed, self._finished)
+                await self._to_look.wait()
+
+    async def _look_when_changed(self) -> None:
+        """Have `run` look at what is due whenever the node published something, for ever."""
+        while True:
+            changed = self._node.changed
+            self._to_look.set()
+            await changed.wait()
 
     def _due(self) -> Sequence[LegName]:
         """Return the next verdicts that are to be attested now, ascending."""
@@ -94,13 +102,13 @@ class Attester:
             log.info("attestation_failed", verdicts=len(names), reason=str(error))
         if any(name in self._node.outbox for name in names):
             await asyncio.sleep(PAUSE_MS / 1_000)
-            self._finished.set()
+            self._to_look.set()
         self._under_way.difference_update(names)
 
     def _answered(self) -> None:
         """Make room for the next attestation."""
         self._attestations -= 1
-        self._finished.set()
+        self._to_look.set()
 
     def _sign(self, names: Sequence[LegName], published: Published) -> bytes:
         register = published.state.register
@@ -113,13 +121,3 @@ class Attester:
             items=tuple(item_of(name, self._node.outbox[name]) for name in names),
         )
         return sign_attestation(self._key, attestation)
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    """Return when one of several events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

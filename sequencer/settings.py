@@ -71,7 +71,8 @@ class SequencerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Shares of namespaces beside each other when there is more than blocks hold; 1 for those not named."""
 
     live_bundle_ids_max: _Count = limits.LIVE_BUNDLE_IDS_MAX
-    """Bundle ids remembered; further ones are refused with TOO_MANY_LIVE_IDS."""
+    """Bundle ids remembered, each in some 50 bytes of memory; further ones are refused with
+    TOO_MANY_LIVE_IDS."""
 
     server: ServerSettings = ServerSettings()
     """Where it listens and what it allows."""

@@ -189,8 +189,8 @@ class Calls:
         if (new := self._book.batch.acted.get((swap_id, kind))) is not None:
             return new
         row = await self._database.read_one(
-            "SELECT response FROM acted "
-            "WHERE swap_id = ? AND kind = ? AND sound(seal, swap_id, kind, response)",
+            "SELECT response FROM acted WHERE number = (SELECT number FROM swaps WHERE swap_id = ?) "
+            "AND kind = ? AND sound(seal, number, kind, response)",
             (swap_id, kind),
         )
         return None if row is None else bytes(row[0])

@@ -57,8 +57,8 @@ class Views:
     async def events(self, swap_id: SwapId) -> list[bridge_pb2.SwapEvent]:
         """Return what happened to a swap, in order."""
         rows = await self._database.read(
-            "SELECT event FROM events "
-            "WHERE swap_id = ? AND sound(seal, swap_id, place, event) ORDER BY place",
+            "SELECT event FROM events WHERE number = (SELECT number FROM swaps WHERE swap_id = ?) "
+            "AND sound(seal, number, place, event) ORDER BY place",
             (swap_id,),
         )
         return [bridge_pb2.SwapEvent.FromString(event) for (event,) in rows]

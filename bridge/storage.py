@@ -139,6 +139,29 @@ SCHEMA: Final = (
     CREATE INDEX parties_by_number ON parties (number);
     CREATE INDEX proposals_by_swap ON proposals (swap_id);
     """,
+    """
+    -- What is kept for every swap is in the order of their numbers, so that what new ones write stands
+    -- together: under their ids it was a page of the database for each of them.
+    ALTER TABLE events RENAME TO events_by_id;
+    CREATE TABLE events (
+        number INTEGER NOT NULL, place INTEGER NOT NULL, event BLOB NOT NULL,
+        seal BLOB NOT NULL DEFAULT x'', PRIMARY KEY (number, place)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO events SELECT number, place, event, seal(number, place, event)
+        FROM swaps JOIN events_by_id USING (swap_id)
+        WHERE sound(events_by_id.seal, events_by_id.swap_id, place, event) ORDER BY number, place;
+    DROP TABLE events_by_id;
+
+    ALTER TABLE acted RENAME TO acted_by_id;
+    CREATE TABLE acted (
+        number INTEGER NOT NULL, kind INTEGER NOT NULL, response BLOB NOT NULL,
+        seal BLOB NOT NULL DEFAULT x'', PRIMARY KEY (number, kind)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO acted SELECT number, kind, response, seal(number, kind, response)
+        FROM swaps JOIN acted_by_id USING (swap_id)
+        WHERE sound(acted_by_id.seal, acted_by_id.swap_id, kind, response) ORDER BY number, kind;
+    DROP TABLE acted_by_id;
+    """,
 )
 """One script per version."""
 

@@ -91,7 +91,7 @@ def pruning_statements(*, next_sequence: int, time_ms: int) -> Iterator[Statemen
         before,
     )
     yield (
-        "DELETE FROM events WHERE swap_id IN (SELECT swap_id FROM swaps WHERE phase = 8 AND final_ms < ?)",
+        "DELETE FROM events WHERE number IN (SELECT number FROM swaps WHERE phase = 8 AND final_ms < ?)",
         before,
     )
     yield "DELETE FROM swaps WHERE phase = 8 AND final_ms < ?", before
@@ -100,20 +100,21 @@ def pruning_statements(*, next_sequence: int, time_ms: int) -> Iterator[Statemen
 PUT_PROPOSAL: Final = "INSERT INTO proposals VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Idempotency key, swap id, policy."""
 
-PUT_ACTED: Final = "INSERT OR REPLACE INTO acted VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
+PUT_ACTED: Final = (
+    "INSERT OR REPLACE INTO acted SELECT number, ?2, ?3, seal(number, ?2, ?3) FROM swaps WHERE swap_id = ?1"
+)
 """Swap id, kind, response."""
 
 PUT_CHANGE: Final = "INSERT INTO changes VALUES (?1, ?2, ?3, seal(?1, ?2, ?3))"
 """Sequence, swap id, view."""
 
 PUT_EVENT: Final = (
-    "INSERT INTO events SELECT ?1, coalesce(place, 0) + 1, ?2, seal(?1, coalesce(place, 0) + 1, ?2) "
-    "FROM (SELECT max(place) AS place FROM events WHERE swap_id = ?1) "
-    "WHERE ?3 IS NULL "
-    "OR place < ?3 AND EXISTS (SELECT 1 FROM swaps WHERE swap_id = ?1 AND phase BETWEEN 3 AND 7)"
+    "INSERT INTO events SELECT number, coalesce(last, 0) + 1, ?2, seal(number, coalesce(last, 0) + 1, ?2) "
+    "FROM (SELECT number, phase, (SELECT max(place) FROM events WHERE events.number = swaps.number) AS last "
+    "FROM swaps WHERE swap_id = ?1) WHERE ?3 IS NULL OR last < ?3 AND phase BETWEEN 3 AND 7"
 )
-"""Swap id, event, and None; or a number of events beyond which it is not kept, nor unless the order has the
-swap."""
+"""Swap id, event, and None; or a number of events beyond which it is not kept, nor before all others, nor
+unless the order has the swap."""
 
 PUT_VIEW: Final = (
     "UPDATE swaps SET level = ?1, sequence = ?2, view = ?3, seal = "

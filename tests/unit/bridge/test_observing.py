@@ -290,8 +290,22 @@ async def test_an_older_database_is_taken_over(path: Path) -> None:
     async with open_database(path, schema=SCHEMA[:1], application_id=APPLICATION_ID) as database:
         row = (1, SWAP_ID, TERMS, 6, 1, 1, 7, 9, b"")
         await database.transact([("INSERT INTO swaps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [row])])
+        happened = [(SWAP_ID, place, b"event %d" % place) for place in (1, 2)]
+        stranger = (bytes(32), 1, b"of a swap that is not there")
+        await database.transact(
+            [
+                ("INSERT INTO events VALUES (?, ?, ?)", [*happened, stranger]),
+                ("INSERT INTO acted VALUES (?, ?, ?)", [(SWAP_ID, 3, b"response")]),
+            ]
+        )
     async with open_database(path, schema=SCHEMA, application_id=APPLICATION_ID) as database:
         assert await database.read("SELECT level FROM swaps") == [(CommitLevel.ORDERED,)]
+        assert await database.read(
+            "SELECT number, place, event FROM events WHERE sound(seal, number, place, event)"
+        ) == [(1, 1, b"event 1"), (1, 2, b"event 2")]
+        assert await database.read(
+            "SELECT number, kind, response FROM acted WHERE sound(seal, number, kind, response)"
+        ) == [(1, 3, b"response")]
 
 
 def _fake(nodes: Mapping[RollupId, Mapping[str, Node]], name: RollupId) -> FakeNode:

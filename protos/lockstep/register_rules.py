@@ -14,6 +14,7 @@ everybody alike; the first rule that it breaks is the reason:
 Items of an attestation are judged one by one; of a useless attestation the first item's reason is told.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from lockstep.register_table import Input, why_no_op
 from lockstep.signing import verify
 from lockstep.swap_entries import Attest, Attestation, AttestItem, Cancel, Open, Reveal, SwapEntry
 from lockstep.terms import LegKind
+from lockstep.types import PublicKey
 
 __pure__ = True
 
@@ -90,9 +92,18 @@ def why_not_of_this_chain(draft: Draft, entry: Attest) -> str | None:
         return f"executed height {attestation.executed_height} lies too far back; sign again at a newer one"
     if attestation.header_hash != expected:
         return f"the chain has another header at executed height {attestation.executed_height}"
-    if not verify(SIGN_ATTESTATION, attestation.attester, entry.body, entry.signature):
+    if not _is_signed(attestation.attester, entry.body, entry.signature):
         return f"the attestation is not signed by {attestation.attester.hex()}"
     return None
+
+
+@lru_cache(maxsize=256)
+def _is_signed(attester: PublicKey, body: bytes, signature: bytes) -> bool:
+    """Answer whether an attestation is its attester's.
+
+    The sequencer asks twice: when it admits one, and when it is ordered.
+    """
+    return verify(SIGN_ATTESTATION, attester, body, signature)
 
 
 class Standing(NamedTuple):

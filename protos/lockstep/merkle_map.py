@@ -364,18 +364,20 @@ def _apply(node: _Node, batch: list[bytes], start: int, end: int, depth: int) ->
 def _apply_one(node: _Node, change: bytes, depth: int) -> _Node:
     """Do the work of `_apply` for a single change: down its path, then up again."""
     below, path = node, []
-    while isinstance(below, tuple | Branch):
-        if isinstance(below, Branch):
+    while True:
+        if isinstance(below, tuple):
+            _, left, right = below
+            if change[HASH_BYTES + (depth >> 3)] >> (7 - (depth & 7)) & 1:
+                path.append((left, True))
+                below = right
+            else:
+                path.append((right, False))
+                below = left
+            depth += 1
+        elif isinstance(below, Branch):
             below = below.tree()
-            continue
-        _, left, right = below
-        if change[HASH_BYTES + (depth >> 3)] >> (7 - (depth & 7)) & 1:
-            path.append((left, True))
-            below = right
         else:
-            path.append((right, False))
-            below = left
-        depth += 1
+            break
 
     changed: _Node = None if len(change) == _REMOVAL_BYTES else change
     if below is not None and _key_of(below) != _key_of(change):

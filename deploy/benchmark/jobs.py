@@ -111,10 +111,8 @@ class PingJob(msgspec.Struct, frozen=True, tag="ping"):
 class SwapsJob(msgspec.Struct, frozen=True, tag="swaps"):
     """Swap between two rollups through the bridge, until both have settled."""
 
-    sequencer: str
-    """Addresses of the processes."""
     bridge: str
-    """As above."""
+    """The coordinator."""
     nodes: dict[str, str]
     """By rollup; exactly two."""
     genesis: str

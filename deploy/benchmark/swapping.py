@@ -245,7 +245,6 @@ def _job(
 ) -> SwapsJob:
     address = stage.network.address
     return SwapsJob(
-        sequencer=address("sequencer"),
         bridge=address("bridge"),
         nodes={str(rollup): address(NODE_OF[rollup]) for rollup in (ALPHA, BETA)},
         genesis=stage.genesis_file,

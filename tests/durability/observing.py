@@ -222,7 +222,7 @@ async def _observe_bridge(folder: Path, genesis: Genesis, told: list[Note]) -> F
 
 
 async def _final(database: Any, swap_id: SwapId, register: Register) -> object:  # noqa: ANN401
-    swap = await load_final(database, swap_id, register)
+    swap = (await load_final(database, [swap_id], register)).get(swap_id)
     return None if swap is None else _shown(swap)
 
 

@@ -36,6 +36,7 @@ from lockstep.settlement_names import anchored_name
 from lockstep.signing import SigningKey
 from lockstep.types import BundleId, Namespace, RollupId, SwapId, TransactionId
 from rollups.node import RollupNode
+from rollups.recent import GROUPS
 from rollups.storage import open_storage
 from sequencer.__main__ import CELL_FILE as LAST_SIGNED_FILE
 from sequencer.__main__ import LEDGER_FILE
@@ -44,7 +45,6 @@ from sequencer.embedded import open_engine
 from sequencer.ledger import open_ledger
 from sequencer.proofs import names_of
 from tests.durability.judges import Note
-from tests.unit.rollups.stored import values_in
 
 Facts: TypeAlias = dict[str, str]
 """What was said, by what was asked."""
@@ -160,8 +160,7 @@ async def _observe_rollup(folder: Path, genesis: Genesis, rollup: RollupId, key:
             node = await RollupNode.load(genesis, rollup, storage, attester=key.public_key)
             _note_register(asking, node.published.state.register)
             asking.facts["height"] = str(node.published.height)
-            keys = values_in(folder / "rollup.db")
-            asking.facts["state"] = repr(([(key, node.memory.get(key)) for key in keys], node.outbox))
+            await asking.ask("state", _whole_state(node))
             asking.facts["seen"] = repr(
                 sorted((second, sorted(ids)) for second, ids in node.memory.seen.items())
             )
@@ -179,6 +178,13 @@ async def _observe_rollup(folder: Path, genesis: Genesis, rollup: RollupId, key:
                 else:
                     await asking.ask(f"leg {subject.hex()} {leg}", storage.receipt_of_leg(subject, leg))
     return asking.facts
+
+
+async def _whole_state(node: RollupNode) -> object:
+    """Read everything as a node does, which compares it with the state's root."""
+    for group in range(GROUPS):
+        node.memory.read_group(group)
+    return sorted(node.memory._values.items()), node.outbox
 
 
 async def _observe_bridge(folder: Path, genesis: Genesis, told: list[Note]) -> Facts:

@@ -65,6 +65,24 @@ async def test_what_follows_a_transaction_finds_it_on_disk_and_none_that_failed(
             await database.transact([entries(4)], then=then)
 
 
+async def test_what_is_read_at_once_is_what_was_committed_last_in_any_thread(tmp_path: Path) -> None:
+    heights = "SELECT height FROM entry WHERE height >= ? ORDER BY height"
+    async with open_database(tmp_path / "db", schema=SCHEMA, application_id=MARK) as database:
+        await database.transact([entries(1, 2, 3)])
+        assert database.read_at_once(heights, (2,)) == [(2,), (3,)]
+        await database.transact([entries(4)])
+        found = await asyncio.gather(
+            *(asyncio.to_thread(database.read_at_once, heights, (height,)) for height in range(1, 5))
+        )
+        assert [len(rows) for rows in found] == [4, 3, 2, 1]
+        with pytest.raises(DataRefused, match="a row is not what was written"):
+            database.read_at_once("SELECT height FROM entry WHERE sound(x'00', height)")
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            database.read_at_once("DELETE FROM entry")
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            database.read_at_once("SELECT * FROM absent")
+
+
 async def test_what_is_written_is_read_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     async with open_database(path, schema=SCHEMA, application_id=MARK) as database:

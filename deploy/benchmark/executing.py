@@ -62,7 +62,7 @@ async def order_and_execute(effort: Effort) -> Measured:
     figures = (
         Figure("executed by all three", "transfers/s", runs.rates(), verified.real, goals),
         Figure("the same", "transfers/s", runs.rates(), limit),
-        Figure(f"executed, {BY_CPU}", "transfers/s", runs.rates_by_cpu(), verified.by_cpu),
+        Figure(f"executed, {BY_CPU}", "transfers/s", runs.rates_by_cpu(), verified.by_cpu, goals),
         Figure("ordered meanwhile", "bundles/s", runs.rates_answered()),
     )
     notes = {"transfers per block": per_block, "accounts on each rollup": effort.accounts}

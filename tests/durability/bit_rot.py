@@ -102,7 +102,8 @@ def run_task(task: Task) -> Outcome:
     observer = observer_of(run.network, task.name, told)
     before = _observe(run, task.name, whole, observer)
     assert isinstance(before, dict), before
-    assert not [fact for fact in before.values() if fact.startswith(ERROR)], "it reads as long as it is whole"
+    failed = {name: fact for name, fact in before.items() if fact.startswith(ERROR)}
+    assert not failed, f"{task.name} does not read although it is whole: {failed}"
     chance, outcome = random.Random(task.seed), Outcome()
     for number in range(task.flips):
         path, place, bit = choose(whole, chance)

@@ -119,7 +119,7 @@ def create_chaos_network(
     """Make the folder; `hosts` are those of namespaces. Raises SettingsInvalid as `create_network`."""
     network = create_network(folder)
     link_names = LINK_NAMES if cuts is Cuts.PROXY else ()
-    ports = free_ports((SECOND_BRIDGE, LINKS, *link_names))
+    ports = free_ports((SECOND_BRIDGE, LINKS, *link_names), taken=network.ports.values())
     every = {**network.ports, SECOND_BRIDGE: ports[SECOND_BRIDGE], LINKS: ports[LINKS]}
     made = ChaosNetwork(replace(network, ports=every, hosts=hosts or {}), cuts)
     for part in ("wallets", "journals"):

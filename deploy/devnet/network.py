@@ -17,7 +17,7 @@ import random
 import secrets
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,10 +281,11 @@ def _addresses(ports: Mapping[str, int]) -> Mapping[str, str]:
     return {name: f"{HOST}:{port}" for name, port in ports.items()}
 
 
-def free_ports(names: Sequence[str]) -> dict[str, int]:
-    """Return a port for each name that is free now, all different."""
+def free_ports(names: Sequence[str], *, taken: Collection[int] = ()) -> dict[str, int]:
+    """Return a port for each name that is free now, all different, and none that was `taken` before."""
     chosen: dict[str, int] = {}
-    candidates = iter(random.SystemRandom().sample(_PORTS, k=len(_PORTS)))
+    untaken = [port for port in _PORTS if port not in taken]
+    candidates = iter(random.SystemRandom().sample(untaken, k=len(untaken)))
     with ExitStack() as held:
         for name in names:
             chosen[name] = _bind_first_free(candidates, held)

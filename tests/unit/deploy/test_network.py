@@ -1,12 +1,13 @@
 """A devnet's folder: what is in it, that it is read back, and what is refused."""
 
 import tomllib
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from deploy.devnet.network import NODES_OF, PROCESSES, create_network, is_network, open_network
+from deploy.devnet.network import NODES_OF, PROCESSES, create_network, free_ports, is_network, open_network
 from deploy.node.failures import SettingsInvalid
 
 
@@ -34,6 +35,16 @@ def test_a_port_in_use_is_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         monkeypatch.setattr(network, "_PORTS", range(taken.getsockname()[1], taken.getsockname()[1] + 1))
         with pytest.raises(SettingsInvalid, match="no port"):
             create_network(tmp_path / "network")
+
+
+def test_a_port_that_was_given_to_somebody_else_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deploy.devnet import network
+
+    for first in range(20_000, 20_100):
+        monkeypatch.setattr(network, "_PORTS", range(first, first + 2))
+        with suppress(SettingsInvalid):
+            # Nobody listens there yet, and so it looks free.
+            assert free_ports(["links"], taken=[first]) == {"links": first + 1}
 
 
 def test_two_networks_are_two_chains(tmp_path: Path) -> None:

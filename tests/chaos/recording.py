@@ -100,8 +100,8 @@ def record_random(said: Journals) -> None:
         failures=sum(map(is_failed, trials)),
         **common,
         not_covered="power loss and bit rot, which have trials of their own; more than one machine; a wrong "
-        "wall clock, which `lockstep chaos` sets by libfaketime and forked processes cannot have; the "
-        "settlement log's data deleted or older. Trials are proposed swaps, failures slices: a network, a "
+        "wall clock and cuts by network namespaces, which `lockstep chaos` has and forked processes cannot "
+        "have: a proxy cuts; the settlement log's data deleted or older. Trials are proposed swaps, failures slices: a network, a "
         f"seed, a verdict. {len(trials)} slices of {seconds} s in all: {kills} kills; faults: "
         f"{_told(faults)}; seen to their end by who proposed them: {_told(ended)}.{_alarms(said)}",
     )

@@ -221,7 +221,8 @@ class Writer:
 
     async def _gather(self) -> None:
         """Let more bundles come, if the block before says that they do."""
-        wait_ms = self._gathers_until_ms - self._clock_ms()
+        # A clock that was put back holds nothing up.
+        wait_ms = min(self._gathers_until_ms - self._clock_ms(), self._gather_ms)
         is_ordering = not self._stopping and self._refusal is None
         if is_ordering and wait_ms > 0 and len(self._waiting) < BUNDLES_ENOUGH:
             await _is_set(self._enough, wait_ms)

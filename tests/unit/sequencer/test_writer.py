@@ -207,6 +207,20 @@ async def test_after_a_block_of_few_the_next_does_not_gather() -> None:
             assert {(await each).height for each in answers} == {height}
 
 
+async def test_a_clock_that_is_put_back_makes_no_block_gather_for_longer() -> None:
+    async with running(gather_ms=1) as rig:
+        first = [rig.writer.submit(admitted(b"shared %d" % number)) for number in range(BUNDLES_ALONE + 1)]
+        await rig.asked()
+        rig.clock_ms[0] += FOR_EVER_MS
+        rig.let()
+        await asyncio.gather(*first)
+        rig.clock_ms[0] -= FOR_EVER_MS
+        late = rig.writer.submit(admitted(b"late"))
+        await rig.asked()
+        rig.let()
+        assert (await late).height == 3
+
+
 @pytest.mark.parametrize("end", ["stop", "refuse"])
 async def test_a_block_that_gathers_holds_up_no_end(end: str) -> None:
     async with running(gather_ms=FOR_EVER_MS) as rig:

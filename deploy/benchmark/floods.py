@@ -30,6 +30,9 @@ SUBMIT_STREAM: Final = "/lockstep.v1.Sequencer/SubmitStream"
 GET_STATUS: Final = "/lockstep.v1.Sequencer/GetStatus"
 """The call that tells the log time."""
 
+CONNECTED_SECONDS_MAX: Final = 60
+"""How long a sequencer may take to answer a new connection."""
+
 SAMPLES_MAX: Final = 16
 """How many transactions of a flood are looked up afterwards."""
 
@@ -66,7 +69,7 @@ class Flood:
         counted = _Counted(self._messages, self._job, time.monotonic_ns())
         call: Any = self._channel.stream_stream(
             SUBMIT_STREAM, response_deserializer=sequencer_pb2.SubmitStreamResponse.FromString
-        )()
+        )(wait_for_ready=True)
         slots = asyncio.Semaphore(self._job.messages_max)
 
         async def send() -> None:
@@ -92,7 +95,9 @@ class Flood:
         call: Any = self._channel.unary_unary(
             GET_STATUS, response_deserializer=sequencer_pb2.SequencerGetStatusResponse.FromString
         )
-        status = await call(sequencer_pb2.SequencerGetStatusRequest().SerializeToString())
+        request = sequencer_pb2.SequencerGetStatusRequest().SerializeToString()
+        # While a worker signs it answers nobody, and a connection may break meanwhile.
+        status = await call(request, wait_for_ready=True, timeout=CONNECTED_SECONDS_MAX)
         return int(status.time_ms)
 
     def _bundles(self, time_ms: int) -> Iterator[Bundle]:

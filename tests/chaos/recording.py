@@ -102,8 +102,8 @@ def record_random(said: Journals) -> None:
         not_covered="power loss and bit rot, which have trials of their own; more than one machine; a wrong "
         "wall clock and cuts by network namespaces, which `lockstep chaos` has and forked processes cannot "
         "have: a proxy cuts; the settlement log's data deleted or older. Trials are proposed swaps, failures "
-        f"slices: a network, a seed, a verdict. {len(trials)} slices of {seconds} s in all: {kills} kills; faults: "
-        f"{_told(faults)}; seen to their end by who proposed them: {_told(ended)}.{_alarms(said)}",
+        f"slices: a network, a seed, a verdict. {len(trials)} slices of {seconds} s in all: {kills} kills; "
+        f"faults: {_told(faults)}; seen to their end by who proposed them: {_told(ended)}.{_alarms(said)}",
     )
     heals = [each["healed_ms"] for each in trials if each["healed_ms"] is not None]
     starved = [each["starved_ms"] for each in trials if each["healed_ms"] is not None]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from lockstep import block, commitment, genesis, order, receipts, registry, settlement_entries
+from lockstep.allocations import Allocation
 from lockstep.attesters import AttesterSet
 from lockstep.header import Header, Tip, encode_header, sign_header
 from lockstep.registry_entries import (
@@ -407,7 +408,7 @@ def registry_genesis() -> bytes:
     keys = {
         name: key_of(name).public_key for name in ("sequencer", "settlement", "governance", "a1", "a2", "a3")
     }
-    bank = genesis.BankModule((genesis.Asset("gold", 6, 0, (genesis.Allocation(keys["a1"], 10**9),)),))
+    bank = genesis.BankModule((genesis.Asset("gold", 6, 0, (Allocation(keys["a1"], 10**9),)),))
     return genesis.encode_genesis(
         name="vectors",
         genesis_time_ms=1_700_000_000_000,

@@ -30,8 +30,8 @@ SUBMIT_STREAM: Final = "/lockstep.v1.Sequencer/SubmitStream"
 GET_STATUS: Final = "/lockstep.v1.Sequencer/GetStatus"
 """The call that tells the log time."""
 
-CONNECTED_SECONDS_MAX: Final = 60
-"""How long a sequencer may take to answer a new connection."""
+CONNECTED_SECONDS_MAX: Final = 25
+"""How long a sequencer may take to answer a new connection; it takes calls of at most 30 s."""
 
 SAMPLES_MAX: Final = 16
 """How many transactions of a flood are looked up afterwards."""

@@ -252,6 +252,8 @@ class Injector:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            # Or it would take the place of the process, once this one is killed and that one gone.
+            process_group=self._devnet.group,
         )
         assert twin.stdout is not None, "it was made with a pipe"
         try:

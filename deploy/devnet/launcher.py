@@ -154,7 +154,8 @@ class Devnet:
         self.network = network
         """The folder that they run in."""
         self._kinds = {kind.name: kind for kind in (*PROCESSES, *extra)}
-        self._group = group
+        self.group = group
+        """The process group of all that is started, which ends with the launcher, whatever ends that."""
         self._spawn_child = spawn
         self._ready_ms = ready_ms
         self._processes: dict[str, Child] = {}
@@ -294,5 +295,5 @@ class Devnet:
         settings = ("--config", str(self.network.settings_file(kind.name)))
         with self.network.log_file(kind.name).open("ab") as log:
             return await self._spawn_child(
-                kind.module, settings, environ=environ, stderr=log.fileno(), group=self._group
+                kind.module, settings, environ=environ, stderr=log.fileno(), group=self.group
             )

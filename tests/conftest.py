@@ -1,4 +1,4 @@
-"""What all tests share: `--fail-on-skip`, and skipping what needs a component that is not installed.
+"""What all tests share: `--fail-on-skip`, skipping what is not installed, and no clock in generated tests.
 
 Owns the one list of such components. A test says what it needs by a marker (`needs_node`) and runs wherever
 that is installed; `./deploy/test --all` installs it and turns every remaining skip into a failure, so that a
@@ -10,6 +10,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes, or is made, says how busy the machine is and nothing of the product.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 NODE_PACKAGES = Path(__file__).parent / "tools" / "node_modules"
 BUF = NODE_PACKAGES / ".bin" / "buf"

@@ -36,7 +36,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEADERS_REMEMBERED", HEADERS_REMEMBERED)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), blocks=st.integers(1, 32))
 def test_a_history_gives_what_the_plain_register_gives(seed: int, blocks: int) -> None:
     check_history(seed, blocks)

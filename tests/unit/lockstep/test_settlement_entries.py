@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lockstep.block import AdmittedBundle, build_block
@@ -149,7 +149,6 @@ entries: st.SearchStrategy[SettlementEntry] = st.one_of(
 
 
 @given(entries)
-@settings(deadline=None)
 def test_an_entry_has_one_encoding(entry: SettlementEntry) -> None:
     encoded = encode_settlement_entry(entry)
     assert decode_settlement_entry(encoded) == entry

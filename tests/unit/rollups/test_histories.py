@@ -47,7 +47,7 @@ def verify(history: History) -> None:
 
 
 @given(ACTIONS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_value_is_conserved_and_swaps_are_whole(actions: list[Action]) -> None:
     history = History()
     for action in actions:
@@ -91,7 +91,7 @@ def test_histories_get_far() -> None:
 
 
 @given(ACTIONS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_replay_equals_what_happened(actions: list[Action]) -> None:
     history = History()
     history.play(actions)
@@ -104,7 +104,7 @@ def test_a_replay_equals_what_happened(actions: list[Action]) -> None:
 
 
 @given(ACTIONS, st.integers(1, 7))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_blocks_in_batches_equal_blocks_one_by_one(actions: list[Action], size: int) -> None:
     history = History()
     history.play(actions)
@@ -122,7 +122,7 @@ def test_blocks_in_batches_equal_blocks_one_by_one(actions: list[Action], size: 
 
 
 @given(ACTIONS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_outbox_kept_up_block_by_block_is_the_one_that_follows_from_the_state(
     actions: list[Action],
 ) -> None:

@@ -106,7 +106,7 @@ moves = st.one_of(
 
 
 @given(st.lists(moves, max_size=40), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_history(played: list[Callable[[History], None]], data: st.DataObject) -> None:
     history = History()
     for each in played:

@@ -67,7 +67,12 @@ class _Kinds(click.ParamType[tuple[Kind, ...]]):
 @json_option
 @click.option("--for", "for_ms", type=DURATION, default="60s", show_default=True, help="How long to disturb.")
 @click.option("--seed", type=click.IntRange(0), help="What deals and faults follow from; else a random one.")
-@click.option("--swaps", type=click.IntRange(1), metavar="N", help="End earlier, after this many swaps.")
+@click.option(
+    "--swaps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End earlier, after so many swaps were begun, with a quote or in vain.",
+)
 @click.option(
     "--faults",
     "kinds",

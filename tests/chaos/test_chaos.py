@@ -59,7 +59,9 @@ async def test_faults_that_are_aimed_and_a_run_that_ends_after_some_swaps(tmp_pa
         outcome = await run_chaos(tmp_path / "network", plan, told.append, spawn=server.spawn)
     assert outcome.ok, f"{outcome.broken}\n{replay_of(plan)}\neverything is in {tmp_path}"
     assert outcome.seconds < plan.for_ms / 1_000
-    assert outcome.counts.proposed >= 6
+    # Whoever is killed may leave another without a quote, and that swap unproposed.
+    assert outcome.counts.deals >= 6
+    assert outcome.counts.proposed >= 1
     killed = outcome.counts.killed
     assert killed["alice"] == killed["beta-0"] == outcome.counts.faults["kill"] >= 1
     assert set(killed) == {"alice", "beta-0"}
